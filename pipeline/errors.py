@@ -90,7 +90,7 @@ class ScriptError(MessageError):
 
 
 class RetryableError(FunicularError):
-    """The world is at fault: try again after `retry_after_s` seconds (None: the caller's backoff)."""
+    """The world is at fault: try again after `retry_after_s` seconds (None: caller's choice)."""
 
     code = "retryable"
 

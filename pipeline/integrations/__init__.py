@@ -1,0 +1,1 @@
+"""Dialects: one file a network server or platform, both ways. Pure."""

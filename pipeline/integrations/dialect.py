@@ -1,0 +1,138 @@
+"""The port of a dialect, and how the folder is scanned for them.
+
+A dialect is a module-level object `DIALECT` in `integrations/<name>.py`: what a network server's
+requests mean,
+and how downlinks are told to it. It does no I/O: it makes and reads requests, others send them.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.errors import MessageError
+from pipeline.model.downlink import Downlink
+from pipeline.model.http import Call, Request, Response
+from pipeline.model.reply import Reply
+from pipeline.model.uplink import Link, Uplink
+
+
+class Options(BaseModel):
+    """What a user may set under `options:` of an integration; each dialect has its own subclass."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Dialect(Protocol):
+    """One network server's or platform's way of speaking."""
+
+    name: str
+    """As in `dialect:` of an integration's YAML: `ttn_v2`, `tts_v3`, `sigfox`, `http`."""
+    synchronous: bool
+    """Whether a device can only be answered (the default of the integration's `synchronous`)."""
+    contract: str
+    """Which contract an older `Decoder`/`Encoder` has here: `lorawan` or `thingsboard`."""
+    device_template: str
+    """The default of the integration's `device`, over `device_variables`."""
+    device_variables: tuple[str, ...]
+    repeat_window_s: int
+    """How long after the first request the network server may repeat it."""
+    answer_timeout_s: float
+    """How long it waits for an answer; the default of the integration's `answer_timeout_s`."""
+    options: type[Options]
+
+    def read(self, request: Request, options: Any, device_template: str) -> list[Uplink]:
+        """Return what the request says, one Uplink a device's message; at least one.
+
+        MessageError: the request is not of this dialect; `detail` has `field` where it is one
+        field's fault.
+        Runs at the door (to refuse with 400) and again in convert, on the same bytes with the
+        same result.
+        """
+        ...
+
+    def check(self, downlink: Downlink) -> None:
+        """Raise MessageError where this network server cannot carry an encoded downlink.
+
+        Codes: `f_port`, `payload_length`.
+        """
+        ...
+
+    def send(self, downlink: Downlink, link: Link, options: Any) -> Call:
+        """Return the request that hands a downlink over (not on synchronous links).
+
+        MessageError(code `no_link`): the device's link does not say where to send it.
+        """
+        ...
+
+    def answer(self, replies: Sequence[Reply], request: Request, options: Any) -> Response:
+        """Return the answer to a request that waited; `replies` is empty where the time ran out.
+
+        Also for requests that wait for nothing (asynchronous): `replies` is empty.
+        """
+        ...
+
+    def sample(self, device_id: str, counter: int, payload: bytes, now_ms: int) -> Request:
+        """Return a plausible uplink request, for `funicular send` and the tests."""
+        ...
+
+
+class Asynchronous:
+    """What dialects share whose network servers take downlinks at any time: requests are answered
+    202.
+    """
+
+    synchronous: ClassVar[bool] = False
+    answer_timeout_s: ClassVar[float] = 5.0
+
+    def answer(
+        self,
+        replies: Sequence[Reply],  # noqa: ARG002 - the port's shape
+        request: Request,  # noqa: ARG002
+        options: Any,  # noqa: ARG002
+    ) -> Response:
+        """Accept: the uplink is durable."""
+        return Response(status=202)
+
+
+class DeviceTemplate:
+    """`{application_id}:{device_id}` → a device's name. Only the dialect's variables, no
+    formatting.
+    """
+
+    @staticmethod
+    def fill(template: str, variables: Mapping[str, str]) -> str:
+        """Return the device's name. MessageError(code `device_missing`): a variable is empty."""
+        name = template
+        for variable, value in variables.items():
+            placeholder = "{" + variable + "}"
+            if placeholder in template:
+                if not value:
+                    raise MessageError(
+                        f"the message has no {variable}, which names its device",
+                        code="device_missing",
+                        field=variable,
+                    )
+                name = name.replace(placeholder, value)
+        return name
+
+
+@cache
+def dialects() -> dict[str, Dialect]:
+    """Return all dialects by name: the files of this folder and the plug-ins of others."""
+    found: dict[str, Dialect] = {}
+    package = import_module("pipeline.integrations")
+    for module in pkgutil.iter_modules(package.__path__):
+        dialect = getattr(import_module(f"pipeline.integrations.{module.name}"), "DIALECT", None)
+        if dialect is not None:
+            found[dialect.name] = dialect
+    for plug_in in entry_points(group="funicular.integrations"):
+        dialect = plug_in.load()
+        found[dialect.name] = dialect
+    return found

@@ -1,0 +1,87 @@
+"""Every metric's name, with what it counts; and the registry that `/metrics` prints.
+
+Names are `funicular_<noun>_<unit>_total` for counters, `funicular_<noun>_<unit>` for gauges.
+Counters are bumped per batch, never per message.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from threading import Lock
+
+METRICS: dict[str, str] = {
+    # The door: requests by integration and HTTP status.
+    "funicular_requests_total": "HTTP requests at the door, by tenant, integration and status",
+    # Requests that wait for a downlink or a verdict right now.
+    "funicular_requests_waiting": "Requests that wait for their answer",
+    # Records a stage has handled and committed.
+    "funicular_stage_records_total": "Records handled and committed, by stage",
+    # Batches a stage has committed; records / batches is the mean batch.
+    "funicular_stage_batches_total": "Batches committed, by stage",
+    # Time in `handle`, the script engine's included.
+    "funicular_stage_seconds_total": "Seconds spent handling batches, by stage",
+    # Records appended to a topic and not yet handled by the group.
+    "funicular_lag_records": "Records that wait, by topic and group",
+    # Dead letters by stage and reason (the error's code).
+    "funicular_dead_letters_total": "Dead letters, by stage and reason",
+    # Moves in downlinks' lives, by the state reached.
+    "funicular_downlinks_total": "Downlinks that reached a state, by state",
+    # Deliveries by destination and result: delivered, retried, given_up.
+    "funicular_deliveries_total": "Deliveries, by tenant, destination and result",
+    # Commits of the embedded log and what they took with the sync to disk.
+    "funicular_log_commits_total": "Commits of the embedded log (one sync to disk each)",
+    "funicular_log_bytes": "Size of the embedded log's file",
+    # Script processes that had to be ended and started anew, by reason.
+    "funicular_script_restarts_total": "Script processes ended and started anew, by reason",
+}
+
+_Labels = tuple[tuple[str, str], ...]
+
+
+class Registry:
+    """Counts. Thread-safe; one a process."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, dict[_Labels, float]] = defaultdict(dict)
+        self._lock = Lock()
+
+    def add(self, name: str, amount: float = 1, /, **labels: str) -> None:
+        """Add to a counter. KeyError: the name is not in METRICS."""
+        METRICS[name]
+        key = tuple(sorted(labels.items()))
+        with self._lock:
+            series = self._values[name]
+            series[key] = series.get(key, 0) + amount
+
+    def set(self, name: str, value: float, /, **labels: str) -> None:
+        """Set a gauge. KeyError: the name is not in METRICS."""
+        METRICS[name]
+        with self._lock:
+            self._values[name][tuple(sorted(labels.items()))] = value
+
+    def values(self, name: str) -> dict[_Labels, float]:
+        """Return a copy of one metric's series: labels (sorted pairs) → value."""
+        with self._lock:
+            return dict(self._values.get(name, {}))
+
+    def text(self) -> str:
+        """Return all of them in Prometheus' text format."""
+        lines = []
+        for name, about in METRICS.items():
+            series = self.values(name)
+            kind = "counter" if name.endswith("_total") else "gauge"
+            lines += [f"# HELP {name} {about}", f"# TYPE {name} {kind}"]
+            for labels, value in sorted(series.items()):
+                lines.append(f"{name}{_braces(labels)} {value:g}")
+        return "\n".join(lines) + "\n"
+
+
+def _braces(labels: _Labels) -> str:
+    if not labels:
+        return ""
+    pairs = (f'{name}="{_escape(value)}"' for name, value in labels)
+    return "{" + ",".join(pairs) + "}"
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

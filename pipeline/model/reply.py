@@ -1,0 +1,39 @@
+"""The answer for a request that waits at the door."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class ReplyTo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who waits: header `reply_to`, as JSON. `deadline_ms` is epoch milliseconds.
+
+    `once`: one answer; `open`: a connection that stays open takes several.
+    """
+
+    instance: str
+    request: str
+    deadline_ms: int
+    partition: int = 0
+    mode: Literal["once", "open"] = "once"
+
+
+class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Part `part` of `of` (from 1) of the answer to `request`.
+
+    To an uplink: the downlink for `device` (`downlink_id`, `payload`, `f_port`, `fields`), or none.
+    To a command or a query: `status` and `body`.
+    """
+
+    request: str
+    device: str = ""
+    part: int = 1
+    of: int = 1
+    downlink_id: str = ""
+    payload: bytes | None = None
+    f_port: int | None = None
+    fields: dict[str, Any] | None = None
+    status: int = 200
+    body: Any = None

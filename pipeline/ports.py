@@ -1,0 +1,231 @@
+"""The ports between rooms: what a stage is, what an engine gives it, how scripts and logs are
+reached.
+
+A stage is a pure function of its batch, its state and the time; an engine (`stream/`) commits
+what came of it
+in one step: outputs, state changes, timers, input offsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from pipeline.model.record import Outgoing, Record
+
+Load = Callable[[str], dict[str, Any]]
+"""Gives the parts of one key from the engine's store: `{part: JSON value}`; empty where there is
+none."""
+
+
+class DueTimer(msgspec.Struct, frozen=True):
+    """A timer that a stage set for `key` and whose time has come. `data` is what the stage gave
+    with it.
+    """
+
+    key: str
+    name: str
+    due_ms: int
+    data: Any = None
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """What a stage handles in one step: due timers first (in order of `due_ms`), then records by
+    offset.
+    """
+
+    partition: int
+    records: Sequence[Record]
+    timers: Sequence[DueTimer] = ()
+
+
+class DeviceState:
+    """What a stage keeps of the keys of one partition: many small parts a key, and timers.
+
+    Reads see the writes of the same batch. Values are JSON (dict, list, str, int, float, bool,
+    None is absence) and
+    are never changed in place: a stage puts a new value. Engines read `changes` and
+    `timer_changes` at the commit.
+    `savepoint` and `rollback` undo what one message did when it ends as a dead letter.
+    """
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._keys: dict[str, dict[str, Any]] = {}
+        self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
+        self.changes: dict[tuple[str, str], Any] = {}
+        self.timer_changes: dict[tuple[str, str], tuple[int, Any] | None] = {}
+
+    def _parts(self, key: str) -> dict[str, Any]:
+        parts = self._keys.get(key)
+        if parts is None:
+            parts = self._keys[key] = dict(self._load(key))
+        return parts
+
+    def get(self, key: str, part: str) -> Any:
+        """Return a part's value, None where there is none."""
+        return self._parts(key).get(part)
+
+    def scan(self, key: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+        """Yield the parts of a key whose names start with `prefix`, in order of name."""
+        parts = self._parts(key)
+        for part in sorted(part for part in parts if part.startswith(prefix)):
+            yield part, parts[part]
+
+    def put(self, key: str, part: str, value: Any) -> None:
+        """Set a part. None deletes it."""
+        parts = self._parts(key)
+        self._keep(parts, part)
+        self._keep(self.changes, (key, part))
+        if value is None:
+            parts.pop(part, None)
+        else:
+            parts[part] = value
+        self.changes[key, part] = value
+
+    def delete(self, key: str, part: str) -> None:
+        """Remove a part, whether or not it is there."""
+        if part in self._parts(key):
+            self.put(key, part, None)
+
+    def set_timer(self, key: str, name: str, due_ms: int, data: Any = None) -> None:
+        """Ask to be called for `key` at `due_ms`; a timer of the same name is replaced."""
+        self._keep(self.timer_changes, (key, name))
+        self.timer_changes[key, name] = (due_ms, data)
+
+    def cancel_timer(self, key: str, name: str) -> None:
+        """Take a timer back, whether or not it is set."""
+        self._keep(self.timer_changes, (key, name))
+        self.timer_changes[key, name] = None
+
+    def savepoint(self) -> int:
+        """Return a mark for `rollback`."""
+        return len(self._undo)
+
+    def rollback(self, savepoint: int) -> None:
+        """Undo all that was put, deleted or timed since the mark."""
+        while len(self._undo) > savepoint:
+            target, name, before = self._undo.pop()
+            if before is _ABSENT:
+                target.pop(name, None)
+            else:
+                target[name] = before
+
+    def _keep(self, target: dict[Any, Any], name: Any) -> None:
+        self._undo.append((target, name, target.get(name, _ABSENT)))
+
+
+_ABSENT = object()
+
+
+class Stage(Protocol):
+    """One step of the flow. `handle` may block on its script engine and on nothing else.
+
+    It must give the same outputs for the same batch, state, rules and `now_ms`; ids are derived
+    from their causes.
+    A message's own fault is an output (a dead letter), never an exception; an exception is our
+    bug and stops the
+    worker before the commit. RetryableError: the engine waits and calls again with the same batch.
+    """
+
+    name: str
+    topic: str
+    state_topic: str | None  # the compacted changelog of its state; None: it keeps none
+
+    def handle(self, batch: Batch, state: DeviceState, now_ms: int) -> list[Outgoing]:
+        """Return what to append. `now_ms` never goes back within a partition."""
+        ...
+
+
+class Script(msgspec.Struct, frozen=True, gc=False):
+    """A user's script. `path` is how errors name it; equal `source` and `language` share compiled
+    code.
+    """
+
+    path: str
+    language: Literal["javascript", "lua"]
+    source: str
+
+
+Operation = Literal["decode_uplink", "encode_downlink", "decode_downlink"]
+Contract = Literal["lorawan", "thingsboard"]
+"""Which arguments a `Decoder`/`Encoder` takes; scripts with `decodeUplink`… are told by those
+names."""
+
+
+class ScriptCall(msgspec.Struct, frozen=True):
+    """One call of a script.
+
+    Arguments of contract `lorawan`:
+      decode_uplink, decode_downlink: `{"bytes": base64, "fPort": int, "recvTime": RFC 3339,
+      "variables": {}}`
+      encode_downlink: `{"data": {}, "fPort": int | None, "variables": {}}`
+    of contract `thingsboard`:
+      decode_uplink: `{"payload": base64, "metadata": {}}`
+      encode_downlink: `{"msg": {}, "metadata": {}, "msgType": str, "integrationMetadata": {}}`
+    """
+
+    tenant: str
+    script: Script
+    operation: Operation
+    argument: dict[str, Any]
+    contract: Contract = "lorawan"
+
+
+class ScriptPort(Protocol):
+    """Runs scripts in batches, outside this process."""
+
+    def call(self, calls: Sequence[ScriptCall]) -> list[Any]:
+        """Return one result a call, in order: the value, or the ScriptError (returned, not raised).
+
+        Values of contract `lorawan`: decode → `{"data": {...}, "warnings": [str]}`;
+        encode → `{"bytes": [int], "fPort": int | None, "warnings": [str]}`. A script's own
+        `errors` are a ScriptError
+        of code `script_errors`. Of `thingsboard`: whatever the script returned. Codes:
+        `script_threw`, `script_time`,
+        `script_memory`, `script_result`, `script_syntax`, `script_missing` (no such function),
+        `script_crashed`.
+        Blocks for at most the sum of the calls' time limits and a margin. One bad call never
+        touches another's result.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the child processes."""
+        ...
+
+
+class Log(Protocol):
+    """A log as the edges (ingest, sink) use it from asyncio."""
+
+    async def append(self, records: Sequence[Outgoing]) -> None:
+        """Return when all records are durable, in one step. StorageFullError: nothing was
+        written.
+        """
+        ...
+
+    def read(self, topic: str, group: str, *, from_end: bool = False) -> Reader:
+        """Return a reader at the group's committed position (new group: the earliest, or the
+        end).
+        """
+        ...
+
+
+class Reader(Protocol):
+    """Reads one topic for one consumer group."""
+
+    def batches(self, records_max: int) -> AsyncIterator[Sequence[Record]]:
+        """Yield non-empty batches in order, waiting for new records; ends when the log closes."""
+        ...
+
+    async def commit(self, offset: int, records: Sequence[Outgoing] = ()) -> None:
+        """Append `records` and move the group's position past `offset`, in one step where the
+        engine can.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Stop reading; the position stays."""
+        ...

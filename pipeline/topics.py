@@ -1,0 +1,81 @@
+"""The one table of topics: who writes, who reads, what the key is, how long it is kept.
+
+Every stage reads exactly one topic. Tests in `tests/house` hold the code to this table.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+UPLINK_RECEIVED = "uplink.received"
+DEVICE_EVENTS = "device.events"
+DOWNLINK_REQUESTED = "downlink.requested"
+DOWNLINK_STATUS = "downlink.status"
+DELIVERY_PREFIX = "delivery."
+REPLY = "reply"
+DEVICE_STATE = "device.state"
+DOWNLINK_STATE = "downlink.state"
+RULES = "rules"
+DEAD_LETTER = "dead.letter"
+
+DAY_S = 86_400
+
+
+class Topic(msgspec.Struct, frozen=True):
+    """One row. `retention_s` is the default; the operator may change it. `compacted` keeps the
+    last value a key.
+    """
+
+    name: str
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    key: Literal["tenant/device", "tenant/integration or device hint", "ingest instance",
+                 "tenant/device#part", "tenant/path", "as it came"]  # fmt: skip
+    value: str
+    retention_s: int = 7 * DAY_S
+    compacted: bool = False
+
+
+TOPICS: tuple[Topic, ...] = (
+    Topic(UPLINK_RECEIVED, ("ingest",), ("convert",), "tenant/integration or device hint",
+          "the bytes as received; CloudEvents binary headers"),
+    Topic(DEVICE_EVENTS, ("convert", "ingest", "route", "sink"), ("route",), "tenant/device",
+          "one event: `model.event.DeviceEvent`"),
+    Topic(DOWNLINK_REQUESTED, ("route",), ("downlink",), "tenant/device",
+          "request, reply window, report, query: `model.event.DownlinkWork`"),
+    Topic(DOWNLINK_STATUS, ("downlink",), (), "tenant/device",
+          "a downlink's life: `model.downlink.Downlink`", retention_s=30 * DAY_S),
+    Topic(DELIVERY_PREFIX, ("route", "downlink"), ("sink",), "tenant/device",
+          "what to send: `model.delivery.Delivery`"),
+    Topic(REPLY, ("convert", "route", "downlink"), ("ingest",), "ingest instance",
+          "the answer for a request that waits: `model.reply.Reply`", retention_s=3_600),
+    Topic(DEVICE_STATE, ("route",), (), "tenant/device#part", "attributes, node state",
+          compacted=True),
+    Topic(DOWNLINK_STATE, ("downlink",), (), "tenant/device#part", "pending downlinks, history",
+          compacted=True),
+    Topic(RULES, ("publish",), (), "tenant/path", "the files of a rules folder", compacted=True),
+    Topic(DEAD_LETTER, ("convert", "route", "downlink", "sink"), (), "as it came",
+          "the original record and why: `model.dead_letter.DeadLetter`", retention_s=30 * DAY_S),
+)  # fmt: skip
+
+
+def delivery_topic(tenant: str, destination: str) -> str:
+    """Return the topic of one destination: a sink's name, or `downlink-<integration>`."""
+    return f"{DELIVERY_PREFIX}{tenant}.{destination}"
+
+
+def downlink_destination(integration: str) -> str:
+    """Return the destination by which downlinks reach an integration's network server."""
+    return f"downlink-{integration}"
+
+
+def topic_of(name: str) -> Topic:
+    """Return the row of a topic's name; a delivery topic has the row of the prefix. KeyError:
+    none.
+    """
+    for topic in TOPICS:
+        if topic.name == name or (topic.name.endswith(".") and name.startswith(topic.name)):
+            return topic
+    raise KeyError(name)
