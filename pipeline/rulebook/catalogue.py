@@ -1,0 +1,84 @@
+"""What the rooms hand to the rulebook, so that it can check what they will run.
+
+The rulebook knows no node, no sink and no script engine: wiring fills a `Catalogue` with their
+models and checks. What a check finds is a `Problem`: at a path inside the document, since a room
+knows nothing of files and lines.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from pipeline.integrations.dialect import Dialect
+from pipeline.ports import Script
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong inside a document.
+
+    `path` leads to the value: keys of mappings and indexes of lists. Where a key is unknown, the
+    path ends in that key; where one is missing, it ends at the mapping that lacks it. `offset`
+    counts characters inside the scalar that `path` leads to (for expressions); None is the start.
+    """
+
+    path: tuple[str | int, ...]
+    message: str
+    suggestion: str = ""
+    offset: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The names that a document may refer to: all that the folder has, faulty files included, so
+    that one fault does not cause others.
+    """
+
+    sinks: frozenset[str] = frozenset()
+    converters: frozenset[str] = frozenset()
+    integrations: frozenset[str] = frozenset()
+    chains: frozenset[str] = frozenset()
+
+
+class ScriptProblem(Protocol):
+    """One thing wrong in a script. Lines and columns count from 1; 0 is unknown."""
+
+    @property
+    def line(self) -> int: ...  # noqa: D102 - the class says it
+    @property
+    def column(self) -> int: ...  # noqa: D102
+    @property
+    def message(self) -> str: ...  # noqa: D102
+
+
+ParseChain = Callable[[Mapping[str, Any], Known], tuple[Any | None, Sequence[Problem]]]
+"""A chain's document → (route's config, or None where it is too broken, and what is wrong)."""
+
+CheckChains = Callable[[Mapping[str, Any]], Mapping[str, Sequence[Problem]]]
+"""All configs by chain name → what is wrong between chains (cycles), by chain name."""
+
+CheckScript = Callable[[Script], Sequence[ScriptProblem]]
+"""Compiles a script without running it; returns what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All that a `rules/` folder may use, handed in by wiring."""
+
+    dialects: Mapping[str, Dialect]
+    sinks: Mapping[str, type[BaseModel]]  # transport name → the model of its config
+    parse_chain: ParseChain
+    check_script: CheckScript | None = None
+    check_chains: CheckChains | None = None
+    chain_schema: Mapping[str, Any] = field(default_factory=dict)  # JSON Schema of a chain
+
+
+def suggest(wrong: str, names: Iterable[str]) -> str:
+    """Return `did you mean …?` for the nearest of `names`, or "" where none is near."""
+    near = difflib.get_close_matches(wrong.lower(), list(names), n=1, cutoff=0.6)
+    return f"did you mean `{near[0]}`?" if near else ""
