@@ -41,6 +41,8 @@ class Dialect(Protocol):
     device_template: str
     """The default of the integration's `device`, over `device_variables`."""
     device_variables: tuple[str, ...]
+    has_f_port: bool
+    """Whether its downlinks have a LoRaWAN port; Sigfox and HTTP have none."""
     repeat_window_s: int
     """How long after the first request the network server may repeat it."""
     answer_timeout_s: float

@@ -34,12 +34,13 @@ class State(StrEnum):
 _S = State
 _ENDS_BEFORE_SENT = {_S.FAILED, _S.EXPIRED, _S.SUPERSEDED, _S.CANCELLED}
 # QUEUED ⇄ ANSWERING: an answer that was not, or perhaps not, delivered is put back.
+# QUEUED → SENT: the door's report that it was answered came after it had been put back.
 # NOT_ACKNOWLEDGED → ACKNOWLEDGED: The Things Stack sends it again by itself after a nack.
 # SENDING → ACCEPTED and beyond: the network server's report may overtake our own outcome.
 MOVES: dict[State, frozenset[State]] = {
     _S.REQUESTED: frozenset({_S.ENCODED, *_ENDS_BEFORE_SENT}),
     _S.ENCODED: frozenset({_S.QUEUED, *_ENDS_BEFORE_SENT}),
-    _S.QUEUED: frozenset({_S.ANSWERING, _S.SENDING, *_ENDS_BEFORE_SENT}),
+    _S.QUEUED: frozenset({_S.ANSWERING, _S.SENDING, _S.SENT, *_ENDS_BEFORE_SENT}),
     _S.ANSWERING: frozenset({_S.SENT, _S.QUEUED, *_ENDS_BEFORE_SENT}),
     _S.SENDING: frozenset(
         {_S.SENT, _S.ACCEPTED, _S.ACKNOWLEDGED, _S.NOT_ACKNOWLEDGED, *_ENDS_BEFORE_SENT}

@@ -1,0 +1,226 @@
+"""The queue of one device: its downlinks with their life, in small parts of the device's state.
+
+Parts of a key: `downlink/<id>` one downlink; `order` the ids that wait (first leaves first), the
+one under way on an asynchronous link, the last that was sent, and the ended ones (bounded);
+`window/<ms>/<key>` which downlink a request got (empty: none), kept while the network server may
+repeat that request; `link` the device's way back.
+Timers: `expire/<id>`, `answer/<id>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from pipeline.model.downlink import UNDER_WAY, WAITING, Downlink, State, may_move
+from pipeline.model.uplink import Link
+from pipeline.ports import DeviceState
+
+HISTORY_MAX = 20  # ended downlinks kept a device; `downlink.status` has them all
+WINDOWS_MAX = 64  # answered requests remembered a device: a Sigfox device sends 140 a day
+
+_OVERTAKEN: dict[State, frozenset[State]] = {
+    # A report that says less than what is known already is old news, not a fault.
+    State.SENT: frozenset(
+        {State.SENT, State.ACCEPTED, State.ACKNOWLEDGED, State.NOT_ACKNOWLEDGED, State.FAILED}
+    ),
+    State.ACCEPTED: frozenset({State.ACCEPTED, State.ACKNOWLEDGED, State.NOT_ACKNOWLEDGED}),
+    State.QUEUED: frozenset({State.QUEUED, State.SENT, State.ACCEPTED, State.ACKNOWLEDGED}),
+}
+
+
+class DeviceQueue:
+    """One device's downlinks. Each move is appended to `moved`, in order, for `downlink.status`."""
+
+    def __init__(self, state: DeviceState, key: str, now_ms: int, moved: list[Downlink]) -> None:
+        self._state = state
+        self._key = key
+        self._now_ms = now_ms
+        self._moved = moved
+        order = state.get(key, "order") or {}
+        self._waiting: list[str] = list(order.get("waiting", ()))
+        self._ended: list[str] = list(order.get("ended", ()))
+        self.sending: str = order.get("sending", "")
+        self._last_sent: str = order.get("last_sent", "")
+
+    def get(self, downlink_id: str) -> Downlink | None:
+        """Return a downlink of this device, None: unknown, or ended too long ago."""
+        stored = self._state.get(self._key, f"downlink/{downlink_id}")
+        return None if stored is None else msgspec.convert(stored, Downlink)
+
+    def last_sent(self) -> Downlink | None:
+        """Return the downlink that was sent last: what a report without an id is about."""
+        return self.get(self._last_sent) if self._last_sent else None
+
+    def waiting(self) -> list[Downlink]:
+        """Return what waits, the next one first."""
+        return [downlink for downlink in map(self.get, self._waiting) if downlink]
+
+    def all(self) -> list[Downlink]:
+        """Return all known downlinks: under way, then waiting, then ended (newest first)."""
+        known = [
+            msgspec.convert(stored, Downlink)
+            for _, stored in self._state.scan(self._key, "downlink/")
+        ]
+        place = {downlink_id: n for n, downlink_id in enumerate(self._waiting)}
+        return sorted(
+            known,
+            key=lambda d: (
+                (0, -d.changed_ms)
+                if d.state in UNDER_WAY
+                else (1, place.get(d.id, 0))
+                if d.state in WAITING
+                else (2, -d.changed_ms)
+            ),
+        )
+
+    def begin(self, downlink: Downlink) -> None:
+        """Keep a downlink that was just asked for, and tell of it."""
+        self.keep(downlink)
+        self._moved.append(downlink)
+
+    def add(self, downlink: Downlink, *, waiting_max: int) -> Downlink:
+        """Queue an encoded downlink by its mode and supersede key; return it as it then is.
+
+        Over `waiting_max` the new one fails with `queue_full`: what was promised earlier stays.
+        """
+        for other in self.waiting():
+            same_key = downlink.supersede_key and other.supersede_key == downlink.supersede_key
+            if downlink.queue == "replace" or same_key:
+                self.move(other, State.SUPERSEDED, by=downlink.id)
+        if len(self._waiting) >= waiting_max:
+            text = f"the device's queue has {len(self._waiting)} waiting downlinks, its limit"
+            return self.move(downlink, State.FAILED, reason="queue_full", detail={"message": text})
+        if downlink.queue == "first":
+            self._waiting.insert(0, downlink.id)
+        else:
+            self._waiting.append(downlink.id)
+        if downlink.expires_at_ms is not None:
+            self._state.set_timer(self._key, f"expire/{downlink.id}", downlink.expires_at_ms)
+        return self.move(downlink, State.QUEUED)
+
+    def take(self) -> Downlink | None:
+        """Return the next one whose time has not run out; those before it expire."""
+        for downlink in self.waiting():
+            if downlink.expires_at_ms is not None and downlink.expires_at_ms <= self._now_ms:
+                self.move(downlink, State.EXPIRED)
+            else:
+                return downlink
+        return None
+
+    def put_back(self, downlink: Downlink, *, reason: str, delivered: bool) -> Downlink:
+        """Put an answer that was not, or perhaps not, delivered at the head of the queue.
+
+        `delivered`: it may have reached the network server all the same. A later `replace` has
+        taken its place.
+        """
+        flagged = downlink.possibly_delivered or delivered
+        newer = next((other for other in self.waiting() if other.queue == "replace"), None)
+        if newer is not None:
+            changed = msgspec.structs.replace(downlink, possibly_delivered=flagged)
+            return self.move(changed, State.SUPERSEDED, reason=reason, by=newer.id)
+        self._waiting.insert(0, downlink.id)
+        changed = msgspec.structs.replace(downlink, possibly_delivered=flagged)
+        return self.move(changed, State.QUEUED, reason=reason)
+
+    def move(self, downlink: Downlink, target: State, **changes: Any) -> Downlink:
+        """Move a downlink on and keep it. ValueError: its life does not allow that (our bug)."""
+        if not may_move(downlink.state, target):
+            raise ValueError(f"a downlink does not go from {downlink.state} to {target}")
+        moved = msgspec.structs.replace(downlink, state=target, changed_ms=self._now_ms, **changes)
+        self.keep(moved)
+        self._moved.append(moved)
+        if target not in WAITING and moved.id in self._waiting:
+            self._waiting.remove(moved.id)
+            if moved.expires_at_ms is not None and target not in UNDER_WAY:
+                self._state.cancel_timer(self._key, f"expire/{moved.id}")
+        if downlink.state is State.ANSWERING:
+            self._state.cancel_timer(self._key, f"answer/{moved.id}")
+        if target is State.SENDING:
+            self.sending = moved.id
+        elif self.sending == moved.id:
+            self.sending = ""
+        if target in (State.SENT, State.ACCEPTED):
+            self._last_sent = moved.id
+        if target not in WAITING and target not in UNDER_WAY:
+            self._end(moved)
+        return moved
+
+    def report(self, downlink: Downlink, target: State, **changes: Any) -> bool:
+        """Apply somebody's news; return False where the downlink's life does not allow it.
+
+        Old news (it is that far, or further) changes nothing and is no fault.
+        """
+        if downlink.state in _OVERTAKEN.get(target, ()) or downlink.state is target:
+            return True
+        if not may_move(downlink.state, target):
+            return False
+        self.move(downlink, target, **changes)
+        return True
+
+    def keep(self, downlink: Downlink) -> None:
+        """Store a downlink as it is, without a move."""
+        self._state.put(self._key, f"downlink/{downlink.id}", msgspec.to_builtins(downlink))
+
+    def remember_window(self, window_key: str, downlink_id: str) -> None:
+        """Remember which downlink (empty: none) a request got."""
+        self._state.put(self._key, f"window/{self._now_ms:013d}/{window_key}", downlink_id)
+
+    def windows(self, keep_ms: int) -> Iterator[tuple[str, str]]:
+        """Yield (window key, downlink id) of remembered requests; forget those that are too old."""
+        parts = list(self._state.scan(self._key, "window/"))
+        for part, downlink_id in parts[-WINDOWS_MAX:]:
+            _, made_ms, window_key = part.split("/", 2)
+            if int(made_ms) >= self._now_ms - keep_ms:
+                yield window_key, downlink_id
+            else:
+                self._state.delete(self._key, part)
+        for part, _ in parts[:-WINDOWS_MAX]:
+            self._state.delete(self._key, part)
+
+    @property
+    def link(self) -> Link | None:
+        """The device's way back, as the last request told it."""
+        stored = self._state.get(self._key, "link")
+        return None if stored is None else msgspec.convert(stored, Link)
+
+    def set_link(self, link: Link) -> None:
+        """Keep the device's way back, where it is new."""
+        stored = msgspec.to_builtins(link)
+        if stored != self._state.get(self._key, "link"):
+            self._state.put(self._key, "link", stored)
+
+    def forget(self) -> None:
+        """Remove all parts and timers of the device."""
+        for part, _ in list(self._state.scan(self._key)):
+            if part.startswith("downlink/"):
+                downlink_id = part.removeprefix("downlink/")
+                self._state.cancel_timer(self._key, f"expire/{downlink_id}")
+                self._state.cancel_timer(self._key, f"answer/{downlink_id}")
+            self._state.delete(self._key, part)
+
+    def close(self) -> None:
+        """Write the order back, where it changed. Call it when the record is done."""
+        order: dict[str, Any] = {}
+        if self._waiting:
+            order["waiting"] = self._waiting
+        if self._ended:
+            order["ended"] = self._ended
+        if self.sending:
+            order["sending"] = self.sending
+        if self._last_sent:
+            order["last_sent"] = self._last_sent
+        if order != (self._state.get(self._key, "order") or {}):
+            self._state.put(self._key, "order", order or None)
+
+    def _end(self, downlink: Downlink) -> None:
+        if downlink.id in self._ended:
+            self._ended.remove(downlink.id)
+        self._ended.append(downlink.id)
+        while len(self._ended) > HISTORY_MAX:
+            gone = self._ended.pop(0)
+            self._state.delete(self._key, f"downlink/{gone}")
+            if self._last_sent == gone:
+                self._last_sent = ""

@@ -1,0 +1,735 @@
+"""The downlink stage: bytes, queue, answers, deliveries, and the life of each downlink."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline import topics
+from pipeline.downlink.stage import ANSWER_GRACE_MS, DownlinkStage
+from pipeline.errors import MessageError, ScriptError
+from pipeline.metrics import Registry
+from pipeline.model.dead_letter import DeadLetter
+from pipeline.model.delivery import Delivery
+from pipeline.model.downlink import MOVES, Downlink, DownlinkRequest, State, may_move
+from pipeline.model.event import (
+    Cancel,
+    DownlinkReport,
+    Forget,
+    Query,
+    ReplyWindow,
+    RequestedDownlink,
+    Window,
+)
+from pipeline.model.record import REPLY_TO, Outgoing, Record, device_key, headers_of
+from pipeline.model.reply import Reply, ReplyTo
+from pipeline.model.uplink import Link, Report
+from pipeline.ports import Batch, DeviceState, DueTimer, Script, ScriptCall
+from pipeline.rulebook.book import Authentication, Converter, Integration, Rulebook
+
+KEY = device_key("t", "dev")
+ENCODER = Script("acme/x.js", "javascript", "encode")
+
+
+@dataclass(frozen=True)
+class FakeDialect:
+    """Refuses what the test says; everything else is the shape of a dialect."""
+
+    name: str = "fake"
+    synchronous: bool = True
+    contract: str = "lorawan"
+    has_f_port: bool = True
+    repeat_window_s: int = 900
+    refuses: str = ""
+
+    def check(self, downlink: Downlink) -> None:
+        if self.refuses:
+            raise MessageError("this network server cannot carry it", code=self.refuses)
+
+
+class FakeScripts:
+    """Encodes `{"v": n}` to the byte n; a field `bad` makes the script throw."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def call(self, calls: Sequence[ScriptCall]) -> list[Any]:
+        self.batches.append(len(calls))
+        return [self._one(call) for call in calls]
+
+    def _one(self, call: ScriptCall) -> Any:
+        data = call.argument["data"]
+        if data.get("bad"):
+            return ScriptError("boom", code="script_threw", script=call.script.path, line=3)
+        return {"bytes": [data["v"]], "fPort": 7, "warnings": []}
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+@dataclass
+class Bench:
+    """One stage with its state kept between batches, as an engine would."""
+
+    synchronous: bool = True
+    unanswered: str = "requeue"
+    queue_max: int = 100
+    dialect: FakeDialect = field(default_factory=FakeDialect)
+    now_ms: int = 1_000_000
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    timers: dict[tuple[str, str], tuple[int, Any]] = field(default_factory=dict)
+    out: list[Outgoing] = field(default_factory=list)
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        integration = Integration(
+            tenant="t",
+            name="link",
+            dialect=self.dialect,  # type: ignore[arg-type]
+            options=None,
+            authentication=Authentication(),
+            device_template="{device_id}",
+            converter="acme/x",
+            synchronous=self.synchronous,
+            answer_timeout_s=9,
+            unanswered=self.unanswered,  # type: ignore[arg-type]
+            queue_max=self.queue_max,
+            body_bytes_max=1,
+            ordered=True,
+            metadata={},
+            device_type="",
+        )
+        converter = Converter("acme/x", "x.yaml", None, None, ENCODER)
+        book = Rulebook("t", Path(), "v1", {"link": integration}, {"acme/x": converter}, {}, {})
+        self.scripts = FakeScripts()
+        self.stage = DownlinkStage(lambda: {"t": book}, self.scripts, Registry())
+
+    def run(self, *works: Any, reply_to: ReplyTo | None = None) -> list[Outgoing]:
+        records = []
+        for work in works:
+            self.offset += 1
+            headers = headers_of(
+                event_id=work.id, trace="trace", cause="cause", tenant="t", rules="v1"
+            )
+            if reply_to is not None:
+                headers[REPLY_TO] = msgspec.json.encode(reply_to).decode()
+            value = msgspec.json.encode(work)
+            records.append(
+                Record(topics.DOWNLINK_REQUESTED, 0, self.offset, 0, KEY, value, headers)
+            )
+        return self._handle(Batch(0, records))
+
+    def advance(self, to_ms: int) -> list[Outgoing]:
+        self.now_ms = to_ms
+        due = sorted(
+            (due_ms, key, name, data)
+            for (key, name), (due_ms, data) in self.timers.items()
+            if due_ms <= to_ms
+        )
+        for _, key, name, _ in due:
+            del self.timers[key, name]
+        return self._handle(
+            Batch(0, [], [DueTimer(key, name, due_ms, data) for due_ms, key, name, data in due])
+        )
+
+    def _handle(self, batch: Batch) -> list[Outgoing]:
+        state = DeviceState(lambda key: self.parts.get(key, {}))
+        out = self.stage.handle(batch, state, self.now_ms)
+        for (key, part), value in state.changes.items():
+            parts = self.parts.setdefault(key, {})
+            if value is None:
+                parts.pop(part, None)
+            else:
+                parts[part] = msgspec.json.decode(msgspec.json.encode(value))
+        for name, timer in state.timer_changes.items():
+            self.timers.pop(name, None)
+            if timer is not None:
+                self.timers[name] = timer
+        self.out += out
+        return out
+
+    def wait(self, work: Any, *, request: str = "r1", timeout_ms: int = 9_000) -> Reply:
+        out = self.run(
+            work,
+            reply_to=ReplyTo("door", request, self.now_ms + timeout_ms),
+        )
+        replies = [o for o in out if o.topic == topics.REPLY]
+        assert len(replies) == 1, "every window gives exactly one reply"
+        assert replies[0].key == "door"
+        return msgspec.json.decode(replies[0].value or b"", type=Reply)
+
+
+def request(n: int, /, work_id: str = "", **asked: Any) -> RequestedDownlink:
+    fields = asked.pop("fields", {"v": n})
+    return RequestedDownlink(
+        id=work_id or f"d{n}",
+        tenant="t",
+        device="dev",
+        integration="link",
+        time_ms=1,
+        request=DownlinkRequest(fields=fields, **asked),
+        link=Link(device_id="dev"),
+    )
+
+
+def window(key: str, **asked: Any) -> ReplyWindow:
+    repeated = asked.pop("repeated", False)
+    return ReplyWindow(
+        id=f"w-{key}",
+        tenant="t",
+        device="dev",
+        integration="link",
+        time_ms=1,
+        window=Window(key=key, **asked),
+        repeated=repeated,
+    )
+
+
+def report(state: State, downlink_id: str = "", **asked: Any) -> DownlinkReport:
+    return DownlinkReport(
+        id=f"rep-{state}-{downlink_id}",
+        tenant="t",
+        device="dev",
+        time_ms=1,
+        report=Report(state=state, downlink_id=downlink_id, **asked),
+    )
+
+
+def states(out: list[Outgoing], downlink_id: str = "") -> list[str]:
+    """Return the states that `downlink.status` tells of, in order."""
+    told = [
+        msgspec.json.decode(o.value or b"", type=Downlink)
+        for o in out
+        if o.topic == topics.DOWNLINK_STATUS
+    ]
+    return [str(d.state) for d in told if not downlink_id or d.id == downlink_id]
+
+
+def status(bench: Bench, downlink_id: str) -> Downlink:
+    return msgspec.convert(bench.parts[KEY][f"downlink/{downlink_id}"], Downlink)
+
+
+def deliveries(out: list[Outgoing]) -> list[Delivery]:
+    return [
+        msgspec.json.decode(o.value or b"", type=Delivery)
+        for o in out
+        if o.topic.startswith(topics.DELIVERY_PREFIX)
+    ]
+
+
+def letters(out: list[Outgoing]) -> list[DeadLetter]:
+    return [
+        msgspec.json.decode(o.value or b"", type=DeadLetter)
+        for o in out
+        if o.topic == topics.DEAD_LETTER
+    ]
+
+
+def test_waits_for_the_window() -> None:
+    """On a synchronous link a downlink is queued and given to the device's next request."""
+    bench = Bench()
+
+    assert states(bench.run(request(1))) == ["requested", "encoded", "queued"]
+
+    reply = bench.wait(window("a"))
+
+    assert (reply.downlink_id, reply.payload, reply.f_port) == ("d1", b"\x01", 7)
+    assert status(bench, "d1").state is State.ANSWERING
+
+
+def test_answered_is_sent() -> None:
+    """The door's report that it answered makes a downlink `sent`, and its timer goes."""
+    bench = Bench()
+    bench.run(request(1))
+    bench.wait(window("a"))
+
+    assert states(bench.run(report(State.SENT, "d1"))) == ["sent"]
+    assert not bench.timers
+
+
+def test_empty_window() -> None:
+    """Without a waiting downlink the answer is empty."""
+    assert Bench().wait(window("a")).downlink_id == ""
+
+
+def test_window_that_cannot_carry_uses_nothing_up() -> None:
+    """A request that cannot take data is answered empty and leaves the queue alone."""
+    bench = Bench()
+    bench.run(request(1))
+
+    assert bench.wait(window("a", carries=False)).downlink_id == ""
+    assert bench.wait(window("b")).downlink_id == "d1"
+
+
+def test_two_requests_never_share_a_downlink() -> None:
+    """Two different uplinks at once: only one carries the downlink."""
+    bench = Bench()
+    bench.run(request(1))
+
+    assert bench.wait(window("a"), request="r1").downlink_id == "d1"
+    assert bench.wait(window("b"), request="r2").downlink_id == ""
+
+
+def test_repeat_gets_the_same_answer() -> None:
+    """The network server's repeat of a request is answered with the same downlink, not the next."""
+    bench = Bench()
+    bench.run(request(1), request(2, queue="last"))
+    bench.wait(window("a"))
+    bench.run(report(State.SENT, "d1"))
+
+    assert bench.wait(window("a", repeated=True)).downlink_id == "d1"
+    assert bench.wait(window("b")).downlink_id == "d2"
+
+
+def test_repeat_of_an_empty_answer_stays_empty() -> None:
+    """A repeat of a request that got nothing gets nothing, also when a downlink came since."""
+    bench = Bench()
+    bench.wait(window("a"))
+    bench.run(request(1))
+
+    assert bench.wait(window("a", repeated=True)).downlink_id == ""
+    assert bench.wait(window("b")).downlink_id == "d1"
+
+
+def test_repeat_after_not_answered_takes_it_up_again() -> None:
+    """The repeat of a request whose answer got lost gets the same downlink, and it is under way
+    again.
+    """
+    bench = Bench()
+    bench.run(request(1))
+    bench.wait(window("a"))
+    bench.run(report(State.QUEUED, "d1", reason="not_answered"))
+
+    assert bench.wait(window("a", repeated=True)).downlink_id == "d1"
+    assert status(bench, "d1").state is State.ANSWERING
+
+
+def test_repeat_does_not_give_what_was_cancelled() -> None:
+    """A downlink that was taken back since is not given to a repeat."""
+    bench = Bench()
+    bench.run(request(1))
+    bench.wait(window("a"))
+    bench.run(report(State.QUEUED, "d1", reason="not_answered"))
+    bench.run(Cancel("c", "t", "dev", 1, downlink_id="d1", by="ann"))
+
+    assert bench.wait(window("a", repeated=True)).downlink_id == ""
+
+
+def test_late_window_takes_nothing() -> None:
+    """A window whose deadline has passed uses nothing up: nobody waits any more."""
+    bench = Bench()
+    bench.run(request(1))
+
+    assert bench.wait(window("a"), timeout_ms=0).downlink_id == ""
+    assert status(bench, "d1").state is State.QUEUED
+
+
+def test_late_replay_of_a_window_moves_nothing() -> None:
+    """A window that comes again after its deadline does not take its downlink up again."""
+    bench = Bench()
+    bench.run(request(1))
+    bench.wait(window("a"))
+    bench.run(report(State.QUEUED, "d1", reason="not_answered"))
+
+    assert bench.wait(window("a"), timeout_ms=0).downlink_id == ""
+    assert status(bench, "d1").state is State.QUEUED
+
+
+def test_not_answered_is_put_back_as_possibly_delivered() -> None:
+    """An answer that perhaps did not arrive waits again, first in line and flagged."""
+    bench = Bench()
+    bench.run(request(1), request(2, queue="last"))
+    bench.wait(window("a"))
+
+    assert states(bench.run(report(State.QUEUED, "d1", reason="not_answered"))) == ["queued"]
+    assert status(bench, "d1").possibly_delivered
+    assert bench.wait(window("b")).downlink_id == "d1"
+
+
+def test_too_late_is_surely_not_delivered() -> None:
+    """What came after the door had answered without it waits again, unflagged."""
+    bench = Bench()
+    bench.run(request(1))
+    bench.wait(window("a"))
+    bench.run(report(State.QUEUED, "d1", reason="too_late"))
+
+    assert not status(bench, "d1").possibly_delivered
+
+
+def test_no_report_puts_it_back_by_timer() -> None:
+    """Where the door says nothing (it died), the downlink waits again after deadline and grace."""
+    bench = Bench()
+    bench.run(request(1))
+    bench.wait(window("a"))
+    deadline = bench.now_ms + 9_000
+
+    assert states(bench.advance(deadline + ANSWER_GRACE_MS - 1)) == []
+    assert states(bench.advance(deadline + ANSWER_GRACE_MS)) == ["queued"]
+    assert status(bench, "d1").possibly_delivered
+    assert status(bench, "d1").reason == "no_report"
+
+
+def test_late_report_of_an_answer_counts() -> None:
+    """The door's report after the timer still makes it `sent`: it is not given again."""
+    bench = Bench()
+    bench.run(request(1))
+    bench.wait(window("a"))
+    bench.advance(bench.now_ms + 9_000 + ANSWER_GRACE_MS)
+
+    assert states(bench.run(report(State.SENT, "d1"))) == ["sent"]
+    assert bench.wait(window("b")).downlink_id == ""
+
+
+def test_unanswered_fail() -> None:
+    """With `unanswered: fail` a lost answer is not given to another request."""
+    bench = Bench(unanswered="fail")
+    bench.run(request(1))
+    bench.wait(window("a"))
+    bench.run(report(State.QUEUED, "d1", reason="not_answered"))
+
+    assert (
+        status(bench, "d1").state,
+        status(bench, "d1").possibly_delivered,
+    ) == (State.FAILED, True)
+    assert bench.wait(window("b")).downlink_id == ""
+
+
+def test_replace_is_the_default_on_synchronous_links() -> None:
+    """The last downlink waits; it says what it took the place of."""
+    bench = Bench()
+    bench.run(request(1))
+
+    assert states(bench.run(request(2)), "d1") == ["superseded"]
+    assert status(bench, "d1").by == "d2"
+    assert bench.wait(window("a")).downlink_id == "d2"
+
+
+def test_put_back_yields_to_a_later_replace() -> None:
+    """A lost answer does not come back before the downlink that replaced it."""
+    bench = Bench()
+    bench.run(request(1))
+    bench.wait(window("a"))
+    bench.run(request(2))
+    bench.run(report(State.QUEUED, "d1", reason="not_answered"))
+
+    assert State.SUPERSEDED is status(bench, "d1").state
+    assert bench.wait(window("b")).downlink_id == "d2"
+
+
+def test_first_and_last() -> None:
+    """`first` goes before what waits, `last` after it."""
+    bench = Bench()
+    bench.run(request(1, queue="last"), request(2, queue="last"), request(3, queue="first"))
+
+    taken = [bench.wait(window(key)).downlink_id for key in "abc"]
+
+    assert taken == ["d3", "d1", "d2"]
+
+
+def test_supersede_key() -> None:
+    """A downlink takes the place of a waiting one with the same key, and of no other."""
+    bench = Bench()
+    bench.run(
+        request(1, queue="last", supersede_key="target"),
+        request(2, queue="last"),
+        request(3, queue="last", supersede_key="target"),
+    )
+
+    assert [
+        status(bench, d).state for d in ("d1", "d2", "d3")
+    ] == [State.SUPERSEDED, State.QUEUED, State.QUEUED]
+
+
+def test_expires_by_timer() -> None:
+    """A waiting downlink expires at its time, without any traffic."""
+    bench = Bench()
+    bench.run(request(1, expires_at_ms=bench.now_ms + 50))
+
+    assert states(bench.advance(bench.now_ms + 49)) == []
+    assert states(bench.advance(bench.now_ms + 1)) == ["expired"]
+    assert bench.wait(window("a")).downlink_id == ""
+
+
+def test_expired_before_its_timer_is_not_given() -> None:
+    """A request that comes before the due timer is handled does not get what has run out."""
+    bench = Bench()
+    bench.run(request(1, queue="last", expires_at_ms=bench.now_ms + 50), request(2, queue="last"))
+    bench.now_ms += 60
+
+    assert bench.wait(window("a")).downlink_id == "d2"
+    assert State.EXPIRED is status(bench, "d1").state
+
+
+def test_expires_at_once() -> None:
+    """A downlink whose time had run out before it was asked for ends as expired."""
+    bench = Bench()
+
+    assert states(
+        bench.run(request(1, expires_at_ms=bench.now_ms))
+    ) == ["requested", "encoded", "expired"]
+
+
+def test_expired_while_answering_stays_with_its_request() -> None:
+    """The expiry of a downlink that is in an answer does not end it: the report says what became
+    of it.
+    """
+    bench = Bench()
+    bench.run(request(1, expires_at_ms=bench.now_ms + 50))
+    bench.wait(window("a"))
+
+    assert states(bench.advance(bench.now_ms + 50)) == []
+    assert states(bench.run(report(State.SENT, "d1"))) == ["sent"]
+
+
+def test_put_back_after_its_time_expires() -> None:
+    """What is put back after its expiry is not given to the next request."""
+    bench = Bench()
+    bench.run(request(1, expires_at_ms=bench.now_ms + 50))
+    bench.wait(window("a"))
+    bench.advance(bench.now_ms + 50)
+    bench.run(report(State.QUEUED, "d1", reason="not_answered"))
+
+    assert bench.wait(window("b")).downlink_id == ""
+    assert State.EXPIRED is status(bench, "d1").state
+
+
+@pytest.mark.parametrize("code", ["f_port", "payload_length"])
+def test_what_the_network_server_cannot_carry_fails(code: str) -> None:
+    """A downlink that its network server cannot carry fails with the reason; nothing waits."""
+    bench = Bench(dialect=FakeDialect(refuses=code))
+
+    assert states(bench.run(request(1))) == ["requested", "failed"]
+    assert code == status(bench, "d1").reason
+    assert bench.wait(window("a")).downlink_id == ""
+
+
+def test_encoder_that_throws_fails_only_its_own() -> None:
+    """A script's error fails that downlink with script and line; the others of the batch go on."""
+    bench = Bench()
+    bench.run(request(1, fields={"bad": True}), request(2))
+
+    assert (
+        status(bench, "d1").state,
+        status(bench, "d1").reason,
+        status(bench, "d1").detail["line"],
+    ) == (State.FAILED, "script_threw", 3)
+    assert State.QUEUED is status(bench, "d2").state
+    assert bench.scripts.batches == [2], "one call of the engine for the whole batch"
+
+
+def test_request_without_content_fails() -> None:
+    """A downlink with neither payload nor fields fails with `no_payload`."""
+    bench = Bench()
+    bench.run(RequestedDownlink("d1", "t", "dev", "link", 1, DownlinkRequest()))
+
+    assert status(bench, "d1").reason == "no_payload"
+
+
+def test_unknown_integration_fails() -> None:
+    """A device without a known integration cannot be reached: failed, with the reason."""
+    bench = Bench()
+    bench.run(
+        RequestedDownlink("d1", "t", "dev", "gone", 1, DownlinkRequest(payload=b"\x01", f_port=1))
+    )
+
+    assert status(bench, "d1").reason == "no_integration"
+
+
+def test_payload_goes_past_the_encoder() -> None:
+    """Bytes that are given go as they are; no script runs."""
+    bench = Bench()
+    bench.run(
+        RequestedDownlink("d1", "t", "dev", "link", 1, DownlinkRequest(payload=b"\xff", f_port=3))
+    )
+
+    assert (status(bench, "d1").payload, status(bench, "d1").f_port) == (b"\xff", 3)
+    assert bench.scripts.batches == []
+
+
+def test_queue_has_a_limit() -> None:
+    """Over the limit the new downlink fails with `queue_full`; those that wait stay."""
+    bench = Bench(queue_max=1)
+    bench.run(request(1, queue="last"), request(2, queue="last"))
+
+    assert (status(bench, "d2").state, status(bench, "d2").reason) == ("failed", "queue_full")
+    assert bench.wait(window("a")).downlink_id == "d1"
+
+
+def test_same_request_again_changes_nothing() -> None:
+    """A request with a known id is not queued twice."""
+    bench = Bench()
+    bench.run(request(1))
+
+    assert states(bench.run(request(1))) == []
+    assert bench.parts[KEY]["order"]["waiting"] == ["d1"]
+
+
+def test_asynchronous_hands_over_one_at_a_time() -> None:
+    """On an asynchronous link the next delivery leaves only when the one before has its outcome."""
+    bench = Bench(synchronous=False)
+    out = bench.run(request(1), request(2))
+
+    assert [
+        (d.destination, d.downlink.id) for d in deliveries(out) if d.downlink
+    ] == [("downlink-link", "d1")]
+    assert out[-1].topic == "delivery.t.downlink-link" or any(
+        o.topic == "delivery.t.downlink-link" for o in out
+    )
+    after = bench.run(report(State.SENT, "d1"))
+    assert [d.downlink.id for d in deliveries(after) if d.downlink] == ["d2"]
+    assert Link(device_id="dev") == deliveries(after)[0].link
+
+
+def test_failed_delivery_lets_the_next_go() -> None:
+    """A refused downlink fails with the reason, and the next one leaves."""
+    bench = Bench(synchronous=False)
+    bench.run(request(1), request(2))
+    out = bench.run(report(State.FAILED, "d1", reason="rejected", detail={"status": 400}))
+
+    assert (
+        status(bench, "d1").reason,
+        status(bench, "d1").detail["status"],
+    ) == ("rejected", 400)
+    assert [d.downlink.id for d in deliveries(out) if d.downlink] == ["d2"]
+
+
+def test_network_servers_reports_move_it_on() -> None:
+    """queued, ack: accepted, then acknowledged; older news changes nothing and is no fault."""
+    bench = Bench(synchronous=False)
+    bench.run(request(1))
+    out = bench.run(
+        report(State.ACCEPTED, "d1"),
+        report(State.SENT, "d1"),
+        report(State.ACKNOWLEDGED, "d1"),
+        report(State.ACCEPTED, "d1"),
+    )
+
+    assert states(out) == ["accepted", "acknowledged"]
+    assert letters(out) == []
+
+
+def test_report_without_id_is_about_the_last_sent() -> None:
+    """Sigfox's ACKNOWLEDGE names no downlink: it is about the device's last one that was sent."""
+    bench = Bench()
+    bench.run(request(1))
+    bench.wait(window("a"))
+    bench.run(report(State.SENT, "d1"))
+
+    assert states(bench.run(report(State.ACKNOWLEDGED)), "d1") == ["acknowledged"]
+
+
+def test_impossible_reports_are_kept() -> None:
+    """News of an unknown downlink, or of an illegal move, is a dead letter: nothing vanishes."""
+    bench = Bench()
+    bench.run(request(1))
+    out = bench.run(report(State.SENT, "other"), report(State.ACKNOWLEDGED, "d1"))
+
+    assert [letter.reason for letter in letters(out)] == ["unknown_downlink", "illegal_move"]
+    assert State.QUEUED is status(bench, "d1").state
+
+
+def test_cancel_one_and_all() -> None:
+    """A waiting downlink is cancelled by somebody; one under way is not; all means all that
+    wait.
+    """
+    bench = Bench()
+    bench.run(request(1, queue="last"), request(2, queue="last"), request(3, queue="last"))
+    bench.wait(window("a"))
+
+    assert bench.wait(Cancel("c1", "t", "dev", 1, downlink_id="d1")).status == 409
+    assert bench.wait(Cancel("c2", "t", "dev", 1, downlink_id="nope")).status == 404
+    assert bench.wait(Cancel("c3", "t", "dev", 1, by="ann")).body == {"cancelled": ["d2", "d3"]}
+    assert status(bench, "d2").by == "ann"
+
+
+def test_queries_are_answered_by_the_owner() -> None:
+    """A query after a write sees it: under way, waiting in order, ended."""
+    bench = Bench()
+    bench.run(request(1, queue="last"), request(2, queue="last"), request(3, queue="first"))
+    bench.wait(window("a"))
+
+    listed = bench.wait(Query("q", "t", "dev", 1, "downlinks")).body["downlinks"]
+
+    assert [
+        (d["id"], d["state"]) for d in listed
+    ] == [("d3", "answering"), ("d1", "queued"), ("d2", "queued")]
+    one = bench.wait(Query("q2", "t", "dev", 1, "downlink", downlink_id="d2"))
+    assert (one.status, one.body["id"]) == (200, "d2")
+    assert bench.wait(Query("q3", "t", "dev", 1, "downlink", downlink_id="x")).status == 404
+
+
+def test_request_of_an_application_is_answered() -> None:
+    """A request with `reply_to` is told what became of it: 202, or 422 with the reason."""
+    bench = Bench()
+
+    assert (
+        (reply := bench.wait(request(1))).status,
+        reply.body["state"],
+    ) == (202, "queued")
+    assert (
+        (reply := bench.wait(request(2, fields={"bad": 1}))).status,
+        reply.body["reason"],
+    ) == (422, "script_threw")
+
+
+def test_forget_leaves_nothing() -> None:
+    """A forgotten device has no parts and no timers."""
+    bench = Bench()
+    bench.run(request(1, expires_at_ms=bench.now_ms + 50))
+    bench.wait(window("a"))
+    bench.wait(Forget("f", "t", "dev", 1))
+
+    assert bench.parts[KEY] == {}
+    assert bench.timers == {}
+
+
+def test_undecodable_record_is_kept() -> None:
+    """A record that is not JSON of a known kind is a dead letter; the next one is handled."""
+    bench = Bench()
+    bad = Record(topics.DOWNLINK_REQUESTED, 0, 1, 0, KEY, b"{nonsense", {})
+    out = bench._handle(Batch(0, [bad]))
+
+    assert [letter.reason for letter in letters(out)] == ["undecodable"]
+    assert letters(out)[0].value == b"{nonsense"
+
+
+def test_history_is_bounded() -> None:
+    """Ended downlinks do not pile up in the device's state."""
+    bench = Bench()
+    for n in range(60):
+        bench.run(request(n % 200, work_id=f"x{n}"))
+
+    assert len([p for p in bench.parts[KEY] if p.startswith("downlink/")]) <= 21
+
+
+def test_windows_are_bounded() -> None:
+    """Answered requests are remembered only while they may be repeated, and never too many."""
+    bench = Bench()
+    for n in range(200):
+        bench.now_ms += 10
+        bench.wait(window(f"k{n}"))
+    assert len([p for p in bench.parts[KEY] if p.startswith("window/")]) <= 65
+
+    bench.now_ms += 900_001
+    bench.wait(window("new"))
+    assert len([p for p in bench.parts[KEY] if p.startswith("window/")]) == 1
+
+
+def test_every_legal_life_ends() -> None:
+    """From each state an end can be reached, and ends lead nowhere (but a nack that turns out an
+    ack).
+    """
+    ends = {s for s in State if not MOVES[s]}
+
+    for state in State:
+        reached, fresh = {state}, {state}
+        while fresh:
+            fresh = {t for s in fresh for t in MOVES[s]} - reached
+            reached |= fresh
+        assert reached & ends
+    assert not may_move(State.FAILED, State.QUEUED)
