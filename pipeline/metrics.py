@@ -24,6 +24,8 @@ METRICS: dict[str, str] = {
     "funicular_lag_records": "Records that wait, by topic and group",
     # Dead letters by stage and reason (the error's code).
     "funicular_dead_letters_total": "Dead letters, by stage and reason",
+    # What rule nodes decided: messages by chain, node and the outlet that they left by.
+    "funicular_rule_nodes_total": "Messages through rule nodes, by tenant, chain, node and outlet",
     # Moves in downlinks' lives, by the state reached.
     "funicular_downlinks_total": "Downlinks that reached a state, by state",
     # Deliveries by destination and result: delivered, retried, given_up.

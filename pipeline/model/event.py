@@ -38,6 +38,8 @@ class DeviceMessage(
     events.
     `window` is on the last event that one request made for this device, where the request waits.
     `attributes` are of client scope: what the device says of itself.
+    Of type `attributes_updated` (made by route): `changed` are the keys, `attributes` their new and
+    `previous` their old values; a key without one was not there, or is gone.
     """
 
     id: str
@@ -62,6 +64,8 @@ class DeviceMessage(
     warnings: tuple[str, ...] = ()
     link: Link | None = None
     window: Window | None = None
+    changed: tuple[str, ...] = ()
+    previous: dict[str, Any] = {}
 
 
 class AttributesChange(
