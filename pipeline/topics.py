@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from pipeline.model.dead_letter import DEAD_LETTER_TOPIC as DEAD_LETTER
+
 UPLINK_RECEIVED = "uplink.received"
 DEVICE_EVENTS = "device.events"
 DOWNLINK_REQUESTED = "downlink.requested"
@@ -18,7 +20,6 @@ REPLY = "reply"
 DEVICE_STATE = "device.state"
 DOWNLINK_STATE = "downlink.state"
 RULES = "rules"
-DEAD_LETTER = "dead.letter"
 
 DAY_S = 86_400
 
