@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -53,7 +53,7 @@ class Example:
     routine: Literal["decode_uplink", "encode_downlink", "decode_downlink"]
     description: str
     input: Mapping[str, Any]
-    output: Mapping[str, Any]
+    output: Mapping[str, Any] | Sequence[Any]  # a list: several devices (ThingsBoard)
     line: int
 
 

@@ -8,7 +8,7 @@ knows nothing of files and lines.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -56,14 +56,23 @@ class ScriptProblem(Protocol):
     def message(self) -> str: ...  # noqa: D102
 
 
+class ScriptFindings(Protocol):
+    """What a check of one script found; `functions` are the names that it defines at its top."""
+
+    @property
+    def problems(self) -> Sequence[ScriptProblem]: ...  # noqa: D102
+    @property
+    def functions(self) -> Collection[str]: ...  # noqa: D102
+
+
 ParseChain = Callable[[Mapping[str, Any], Known], tuple[Any | None, Sequence[Problem]]]
 """A chain's document → (route's config, or None where it is too broken, and what is wrong)."""
 
 CheckChains = Callable[[Mapping[str, Any]], Mapping[str, Sequence[Problem]]]
 """All configs by chain name → what is wrong between chains (cycles), by chain name."""
 
-CheckScript = Callable[[Script], Sequence[ScriptProblem]]
-"""Compiles a script without running it; returns what is wrong."""
+CheckScript = Callable[[Script], ScriptFindings]
+"""Compiles a script without calling its functions."""
 
 
 @dataclass(frozen=True, slots=True)

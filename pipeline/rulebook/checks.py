@@ -1,0 +1,231 @@
+"""The files of a rules folder and a catalogue → a tenant's rules, and every fault in them.
+
+One file's fault never hides another's: names of faulty files are known to those that refer to
+them, and each file is checked whole.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.errors import Fault
+from pipeline.ports import Operation, Script
+from pipeline.rulebook.book import ChainEntry, Converter, Integration, SinkEntry
+from pipeline.rulebook.catalogue import Catalogue, Known, Problem, suggest
+from pipeline.rulebook.converter import FUNCTIONS, Use, parse_converter
+from pipeline.rulebook.environment import fill_in
+from pipeline.rulebook.folder import Folder
+from pipeline.rulebook.integration import IntegrationDefaults, parse_integration
+from pipeline.rulebook.reader import Document, read_document
+from pipeline.rulebook.validation import validate
+
+
+class FolderConfig(BaseModel):
+    """What a user writes in `funicular.yaml`; all of it may be left out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    tenant: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")] = "default"
+    defaults: IntegrationDefaults = IntegrationDefaults()
+
+
+class Checks:
+    """Reads each kind of file once; `faults` grows as it goes."""
+
+    def __init__(
+        self, root: Path, folder: Folder, catalogue: Catalogue, env: Mapping[str, str]
+    ) -> None:
+        self._root = root
+        self._folder = folder
+        self._catalogue = catalogue
+        self._env = env
+        self._documents: dict[str, Document] = {}
+        self.faults: list[Fault] = list(folder.faults)
+        self.known = Known(
+            sinks=frozenset(folder.sinks),
+            converters=frozenset(folder.converters),
+            integrations=frozenset(folder.integrations),
+            chains=frozenset(folder.chains),
+        )
+
+    def settings(self) -> FolderConfig:
+        """Return what `funicular.yaml` says; the defaults where it is missing or faulty."""
+        file = self._folder.settings
+        document = self._open(file) if file else None
+        if document is None:
+            return FolderConfig()
+        config, problems = validate(FolderConfig, document.value)
+        self._add(document, map(_name_rule, problems))
+        return config or FolderConfig()
+
+    def integrations(self, settings: FolderConfig) -> dict[str, Integration]:
+        """Return the integrations that have no fault."""
+        made = {}
+        for name, document, value in self._all(self._folder.integrations):
+            integration, problems = parse_integration(
+                value,
+                name=name,
+                tenant=settings.tenant,
+                defaults=settings.defaults,
+                catalogue=self._catalogue,
+                known=self.known,
+            )
+            self._add(document, problems)
+            if integration is not None:
+                made[name] = integration
+        return made
+
+    def converters(self) -> dict[str, Converter]:
+        """Return the converters that have no fault of their own; their scripts are checked too."""
+        made = {}
+        sources = self._scripts()
+        uses: dict[str, list[tuple[Document, Use]]] = defaultdict(list)
+        for name, document, value in self._all(self._folder.converters):
+            converter, used, problems = parse_converter(
+                value,
+                name=name,
+                file=document.file,
+                scripts=sources,
+                line_of=lambda path, here=document: here.value_place(path)[0],
+            )
+            self._add(document, problems)
+            for use in used:
+                uses[use.script.path].append((document, use))
+            if converter is not None:
+                made[name] = converter
+        for each in uses.values():
+            self._check_script(each[0][1].script, each)
+        return made
+
+    def sinks(self, tenant: str) -> dict[str, SinkEntry]:
+        """Return the sinks that have no fault."""
+        made = {}
+        for name, document, value in self._all(self._folder.sinks):
+            transport, config, problems = self._sink(value)
+            self._add(document, problems)
+            if config is not None:
+                made[name] = SinkEntry(tenant, name, transport, config)
+        return made
+
+    def chains(self) -> dict[str, ChainEntry]:
+        """Return the chains that have no fault."""
+        made = {}
+        documents = {}
+        for name, document, value in self._all(self._folder.chains, expressions=True):
+            config, problems = self._catalogue.parse_chain(value, self.known)
+            self._add(document, problems)
+            said = value.get("chain")
+            if isinstance(said, str) and said != name:
+                problem = Problem(
+                    ("chain",),
+                    f"the chain `{said}` stands in a file named {name}.yaml",
+                    "name both alike",
+                    0,
+                )
+                self._add(document, [problem])
+            if config is not None:
+                made[name] = ChainEntry(name, document.file, config)
+                documents[name] = document
+        if self._catalogue.check_chains is not None:
+            configs = {name: entry.config for name, entry in made.items()}
+            for name, problems in self._catalogue.check_chains(configs).items():
+                self._add(documents[name], problems)
+        return made
+
+    def tests(self) -> None:
+        """Check that the chains' tests are YAML; what they say is for who runs them."""
+        for file in self._folder.tests.values():
+            self._parse(file)
+
+    def _sink(self, value: Mapping[str, Any]) -> tuple[str, Any, list[Problem]]:
+        transport = value.get("transport")
+        listed = "there are " + ", ".join(f"`{each}`" for each in sorted(self._catalogue.sinks))
+        if transport is None:
+            return "", None, [Problem((), "`transport` is missing", listed)]
+        model = self._catalogue.sinks.get(transport) if isinstance(transport, str) else None
+        if model is None:
+            hint = suggest(str(transport), self._catalogue.sinks) or listed
+            message = f"there is no transport `{transport}`"
+            return "", None, [Problem(("transport",), message, hint, 0)]
+        if "transport" not in model.model_fields:
+            value = {key: item for key, item in value.items() if key != "transport"}
+        config, problems = validate(model, value)
+        return str(transport), config, problems
+
+    def _scripts(self) -> dict[str, str]:
+        sources = {}
+        for file in self._folder.scripts:
+            raw = self._folder.contents[file]
+            try:
+                sources[file] = raw.decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                line = raw[: error.start].count(b"\n") + 1
+                self.faults.append(Fault(file, line, 1, "not UTF-8", "save the file as UTF-8"))
+                sources[file] = ""
+        return sources
+
+    def _check_script(self, script: Script, uses: Iterable[tuple[Document, Use]]) -> None:
+        check = self._catalogue.check_script
+        if check is None or not script.source:
+            return
+        findings = check(script)
+        for problem in findings.problems:
+            self.faults.append(Fault(script.path, problem.line, problem.column, problem.message))
+        if findings.problems:
+            return
+        for document, use in uses:
+            wanted = FUNCTIONS[script.language, use.operation]
+            if not any(name in findings.functions for name in wanted):
+                self._add(document, [_lacking(use, wanted, findings.functions)])
+
+    def _all(
+        self, files: Mapping[str, str], *, expressions: bool = False
+    ) -> Iterable[tuple[str, Document, dict[str, Any]]]:
+        for name, file in sorted(files.items()):
+            document = self._open(file, expressions=expressions)
+            if document is None:
+                continue
+            value = {} if document.value is None else document.value
+            if isinstance(value, dict):
+                yield name, document, value
+            else:
+                self._add(document, [Problem((), "must be a mapping (`key: value`)")])
+
+    def _open(self, file: str, *, expressions: bool = False) -> Document | None:
+        document = self._parse(file)
+        if document is not None:
+            problems = fill_in(document, self._root, self._env, expressions=expressions)
+            self._add(document, problems)
+        return document
+
+    def _parse(self, file: str) -> Document | None:
+        document, faults = read_document(file, self._folder.contents[file])
+        self.faults.extend(faults)
+        return document
+
+    def _add(self, document: Document, problems: Iterable[Problem]) -> None:
+        self.faults.extend(document.fault(problem) for problem in problems)
+
+
+def _name_rule(problem: Problem) -> Problem:
+    if problem.path != ("tenant",) or "pattern" not in problem.message:
+        return problem
+    message = "must be made of a-z, 0-9, - and _, start with a letter or digit, 64 at most"
+    return Problem(problem.path, message, "", 0)
+
+
+def _lacking(use: Use, wanted: tuple[str, ...], functions: Iterable[str]) -> Problem:
+    what: Mapping[Operation, str] = {
+        "decode_uplink": "decodes uplinks",
+        "encode_downlink": "encodes downlinks",
+        "decode_downlink": "decodes downlinks",
+    }
+    names = " or ".join(f"`{name}`" for name in wanted)
+    near = next(filter(None, (suggest(name, functions) for name in wanted)), "")
+    message = f"{use.script.path} has no function {names}, which {what[use.operation]}"
+    return Problem(use.path, message, near, 0)

@@ -1,0 +1,205 @@
+"""`converters/<vendor>/<model>.yaml`, in the layout of TheThingsNetwork/lorawan-devices → a
+Converter: its scripts, and its examples.
+
+An uplink example of contract `thingsboard` may give its payload as `text:` or `json:` in place of
+`bytes:`; it becomes bytes here, so that whoever runs the example sees one shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from posixpath import dirname, join, normpath
+from typing import Annotated, Any, Literal
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.ports import Contract, Operation, Script
+from pipeline.rulebook.book import Converter, Example
+from pipeline.rulebook.catalogue import Problem, suggest
+from pipeline.rulebook.validation import validate
+
+LANGUAGES: Mapping[str, Literal["javascript", "lua"]] = {".js": "javascript", ".lua": "lua"}
+
+# The names by which the engines know a routine; the older ones are TTN v2's and ThingsBoard's.
+FUNCTIONS: Mapping[tuple[str, Operation], tuple[str, ...]] = {
+    ("javascript", "decode_uplink"): ("decodeUplink", "Decoder"),
+    ("javascript", "encode_downlink"): ("encodeDownlink", "Encoder"),
+    ("javascript", "decode_downlink"): ("decodeDownlink",),
+    ("lua", "decode_uplink"): ("decode_uplink",),
+    ("lua", "encode_downlink"): ("encode_downlink",),
+    ("lua", "decode_downlink"): ("decode_downlink",),
+}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class ExampleConfig(_Part):
+    """One example. `normalizedOutput` is read by The Things Stack; Funicular leaves it alone."""
+
+    description: str = ""
+    input: Annotated[dict[str, Any], Field(description="what goes into the script")]
+    output: Annotated[
+        dict[str, Any] | list[Any], Field(description="what must come out of the script")
+    ]
+    normalizedOutput: Any = None  # noqa: N815 - the layout's own spelling
+
+
+class RoutineConfig(_Part):
+    """One way of the codec: the script's file beside this one, and examples."""
+
+    fileName: Annotated[  # noqa: N815
+        str, Field(description="the script's file, `.js` or `.lua`, beside this one")
+    ]
+    examples: list[ExampleConfig] = []
+
+
+class ConverterConfig(_Part):
+    """What a user writes in `converters/<vendor>/<model>.yaml`."""
+
+    contract: Literal["lorawan", "thingsboard"] | None = None
+    uplinkDecoder: RoutineConfig | None = None  # noqa: N815
+    downlinkEncoder: RoutineConfig | None = None  # noqa: N815
+    downlinkDecoder: RoutineConfig | None = None  # noqa: N815
+
+
+ROUTINES: Mapping[str, Operation] = {
+    "uplinkDecoder": "decode_uplink",
+    "downlinkEncoder": "encode_downlink",
+    "downlinkDecoder": "decode_downlink",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A script, and what it must be able to do; `path` is where the converter names it."""
+
+    script: Script
+    operation: Operation
+    path: tuple[str | int, ...]
+
+
+def parse_converter(
+    document: Mapping[str, Any],
+    *,
+    name: str,
+    file: str,
+    scripts: Mapping[str, str],
+    line_of: Callable[[tuple[str | int, ...]], int],
+) -> tuple[Converter | None, list[Use], list[Problem]]:
+    """Return the converter, or None, the uses of scripts that can be checked, and all that is
+    wrong. `scripts` are the sources by path; `line_of` gives the line of a path in the document.
+    """
+    config, problems = validate(ConverterConfig, document)
+    if config is None:
+        return None, [], problems
+    if not any(getattr(config, key) for key in ROUTINES):
+        hint = f"write {', '.join(f'`{key}`' for key in ROUTINES)}"
+        return None, [], [Problem((), "has no script", hint)]
+    uses: dict[Operation, Use] = {}
+    examples: list[Example] = []
+    for key, operation in ROUTINES.items():
+        routine: RoutineConfig | None = getattr(config, key)
+        if routine is None:
+            continue
+        use = _use(routine.fileName, operation, file, scripts, (key, "fileName"))
+        if isinstance(use, Problem):
+            problems.append(use)
+        else:
+            uses[operation] = use
+        for index, example in enumerate(routine.examples):
+            path = (key, "examples", index)
+            made, wrong = _example(example, operation, config.contract, path)
+            problems.extend(wrong)
+            examples.append(
+                Example(operation, example.description, made, example.output, line_of(path))
+            )
+    if problems:
+        return None, list(uses.values()), problems
+    return _made(name, file, config.contract, uses, examples), list(uses.values()), []
+
+
+def _made(
+    name: str,
+    file: str,
+    contract: Contract | None,
+    uses: Mapping[Operation, Use],
+    examples: Sequence[Example],
+) -> Converter:
+    def script(operation: Operation) -> Script | None:
+        use = uses.get(operation)
+        return None if use is None else use.script
+
+    return Converter(
+        name=name,
+        file=file,
+        contract=contract,
+        decoder=script("decode_uplink"),
+        encoder=script("encode_downlink"),
+        downlink_decoder=script("decode_downlink"),
+        examples=tuple(examples),
+    )
+
+
+def _use(
+    file_name: str,
+    operation: Operation,
+    file: str,
+    scripts: Mapping[str, str],
+    path: tuple[str | int, ...],
+) -> Use | Problem:
+    wanted = normpath(join(dirname(file), file_name))
+    source = scripts.get(wanted)
+    if source is not None:
+        language = LANGUAGES[wanted[wanted.rindex(".") :]]
+        return Use(Script(path=wanted, language=language, source=source), operation, path)
+    if not file_name.endswith(tuple(LANGUAGES)):
+        return Problem(path, f"`{file_name}` is no script", "name a `.js` or `.lua` file", 0)
+    if not wanted.startswith("converters/"):
+        return Problem(path, f"`{file_name}` is outside of converters/", "move it there", 0)
+    beside = [script.rsplit("/", 1)[1] for script in scripts if dirname(script) == dirname(file)]
+    return Problem(path, f"there is no script {wanted}", suggest(file_name, beside), 0)
+
+
+def _example(
+    example: ExampleConfig,
+    operation: Operation,
+    contract: Contract | None,
+    path: tuple[str | int, ...],
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the example's input with its payload as `bytes`, and what is wrong with it."""
+    made = dict(example.input)
+    if operation == "encode_downlink":
+        problems = _check_bytes(example.output, (*path, "output"))
+        if "data" not in made and contract != "thingsboard":
+            hint = "write what the rule sends under `data:`"
+            problems.append(Problem((*path, "input"), "`data` is missing", hint))
+        return made, problems
+    if "bytes" not in made and contract != "lorawan":
+        if isinstance(made.get("text"), str):
+            made["bytes"] = list(made.pop("text").encode())
+        elif "json" in made:
+            made["bytes"] = list(msgspec.json.encode(made.pop("json")))
+    if "bytes" not in made:
+        hint = "write the payload as a list of bytes: `bytes: [1, 2]`"
+        return made, [Problem((*path, "input"), "`bytes` is missing", hint)]
+    return made, _check_bytes(made, (*path, "input"))
+
+
+def _check_bytes(holder: Any, path: tuple[str | int, ...]) -> list[Problem]:
+    if not isinstance(holder, dict) or "bytes" not in holder:
+        return []  # an example may expect `errors`, or ThingsBoard's `data`
+    value = holder["bytes"]
+    if not isinstance(value, list):
+        return [Problem((*path, "bytes"), "must be a list of bytes", "like `[1, 2]`", 0)]
+    return list(_check_each(value, (*path, "bytes")))
+
+
+def _check_each(value: list[Any], path: tuple[str | int, ...]) -> Iterator[Problem]:
+    for index, byte in enumerate(value):
+        if isinstance(byte, bool) or not isinstance(byte, int) or not 0 <= byte <= 255:
+            yield Problem((*path, index), "a byte is a whole number from 0 to 255")
+            return
