@@ -44,7 +44,9 @@ class Checks:
         self._folder = folder
         self._catalogue = catalogue
         self._env = env
-        self._documents: dict[str, Document] = {}
+        # Values that could not be filled in have their fault; what else is wrong with them is
+        # only its echo.
+        self._unfilled: dict[str, set[tuple[str | int, ...]]] = {}
         self.faults: list[Fault] = list(folder.faults)
         self.known = Known(
             sinks=frozenset(folder.sinks),
@@ -91,7 +93,7 @@ class Checks:
                 name=name,
                 file=document.file,
                 scripts=sources,
-                line_of=lambda path, here=document: here.value_place(path)[0],
+                line_of=document.line,
             )
             self._add(document, problems)
             for use in used:
@@ -201,6 +203,7 @@ class Checks:
         if document is not None:
             problems = fill_in(document, self._root, self._env, expressions=expressions)
             self._add(document, problems)
+            self._unfilled[file] = {problem.path for problem in problems}
         return document
 
     def _parse(self, file: str) -> Document | None:
@@ -209,7 +212,10 @@ class Checks:
         return document
 
     def _add(self, document: Document, problems: Iterable[Problem]) -> None:
-        self.faults.extend(document.fault(problem) for problem in problems)
+        unfilled = self._unfilled.get(document.file, set())
+        self.faults.extend(
+            document.fault(problem) for problem in problems if problem.path not in unfilled
+        )
 
 
 def _name_rule(problem: Problem) -> Problem:

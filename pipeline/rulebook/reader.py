@@ -98,12 +98,10 @@ class Document:
             return self.keys[path]
         return (event.start_mark.line + 1, event.start_mark.column + 1)
 
-    def value_place(self, path: Path) -> tuple[int, int]:
-        """Return line and column of the value at `path`, not of its key."""
+    def line(self, path: Path) -> int:
+        """Return the line of the value at `path`, not of its key."""
         event = self.values.get(path)
-        if event is None:
-            return self.place(path)
-        return (event.start_mark.line + 1, event.start_mark.column + 1)
+        return self.place(path)[0] if event is None else event.start_mark.line + 1
 
     def _inside(self, path: Path, event: Any, offset: int) -> tuple[int, int]:
         mark = event.start_mark
