@@ -1,0 +1,14 @@
+"""The logs and the engines that run stages on them."""
+
+from pipeline.stream.engine import SqliteEngine
+from pipeline.stream.settings import EngineSettings, LogSettings
+from pipeline.stream.sqlite import LogView, SqliteLog, SqliteReader
+
+__all__ = [
+    "EngineSettings",
+    "LogSettings",
+    "LogView",
+    "SqliteEngine",
+    "SqliteLog",
+    "SqliteReader",
+]
