@@ -1,0 +1,348 @@
+"""What an application may ask of a device: address and body in, an event for its owner out.
+
+Addresses are `/api/v1/tenants/{tenant}/devices/{device}` and, below it, `/attributes/{scope}`,
+`/downlinks` and `/downlinks/{id}`. Device names may hold `:` and `/`, percent-encoded or not.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from base64 import b64decode
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+from urllib.parse import unquote
+
+import msgspec
+import orjson
+from msgspec import Meta
+
+from pipeline.errors import MessageError
+from pipeline.model.downlink import DownlinkRequest, Priority, QueueMode
+from pipeline.model.event import (
+    AttributesChange,
+    Cancel,
+    DownlinkCommand,
+    Forget,
+    Query,
+    Scope,
+)
+
+from .keys import Right
+
+PREFIX = "/api/v1/tenants/"
+DEVICE_NAME_LENGTH_MAX = 255
+ATTRIBUTE_NAME_LENGTH_MAX = 255
+ATTRIBUTES_MAX = 1_000
+"""In one change."""
+DEPTH_MAX = 32
+"""Of objects and lists in a value."""
+EXPIRES_IN_MAX_MS = 366 * 86_400_000
+SCOPES: tuple[str, ...] = get_args(Scope)
+
+Resource = Literal["device", "attributes", "downlinks", "downlink"]
+Command = AttributesChange | Query | DownlinkCommand | Cancel | Forget
+
+RIGHTS: Mapping[tuple[Resource, str], Right] = {
+    ("device", "GET"): "read",
+    ("device", "DELETE"): "admin",
+    ("attributes", "GET"): "read",
+    ("attributes", "PATCH"): "write",
+    ("attributes", "DELETE"): "write",
+    ("downlinks", "GET"): "read",
+    ("downlinks", "POST"): "write",
+    ("downlinks", "DELETE"): "write",
+    ("downlink", "GET"): "read",
+    ("downlink", "DELETE"): "write",
+}
+"""Every request that there is, and the right that it needs."""
+
+
+class Target(NamedTuple):
+    """What an address means. `item` is the attributes' scope or the downlink's id."""
+
+    tenant: str
+    device: str
+    resource: Resource
+    item: str = ""
+
+
+class Origin(NamedTuple):
+    """Of a command: its new id, the time, and who asks."""
+
+    id: str
+    now_ms: int
+    by: str
+
+
+class DownlinkBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST …/downlinks`: exactly one of `payload` (base64) and `fields`."""
+
+    payload: str | None = None
+    fields: dict[str, Any] | None = None
+    f_port: Annotated[int, Meta(ge=0, le=255)] | None = None
+    confirmed: bool = False
+    queue: QueueMode | None = None
+    priority: Priority | None = None
+    expires_in: str | None = None
+    expires_at: str | None = None
+    supersede_key: Annotated[str, Meta(max_length=128)] = ""
+    integration: Annotated[str, Meta(max_length=128)] = ""
+
+
+def parse_path(path: str) -> Target | None:
+    """Return what an address (percent-encoded, without its query) means; None: nothing here.
+
+    The end of the path decides first: a device that is called `a/downlinks` is written
+    `a%2Fdownlinks`.
+    """
+    if not path.startswith(PREFIX):
+        return None
+    segments = path[len(PREFIX) :].split("/")
+    if len(segments) < 3 or segments[1] != "devices":
+        return None
+    tenant, names = unquote(segments[0]), segments[2:]
+    resource: Resource = "device"
+    item = ""
+    if len(names) >= 3 and names[-2] == "attributes" and names[-1] in SCOPES:
+        resource, item, names = "attributes", names[-1], names[:-2]
+    elif len(names) >= 3 and names[-2] == "downlinks" and names[-1]:
+        resource, item, names = "downlink", unquote(names[-1]), names[:-2]
+    elif len(names) >= 2 and names[-1] == "downlinks":
+        resource, names = "downlinks", names[:-1]
+    device = unquote("/".join(names))
+    if not tenant or not device:
+        return None
+    return Target(tenant, device, resource, item)
+
+
+def check_device(device: str) -> None:
+    """Raise MessageError where no device can have this name."""
+    if len(device) > DEVICE_NAME_LENGTH_MAX:
+        raise MessageError(
+            f"a device's name has at most {DEVICE_NAME_LENGTH_MAX} characters", code="device"
+        )
+    if not device.isprintable():
+        raise MessageError("a device's name has no control characters", code="device")
+
+
+def command_of(
+    target: Target, method: str, query: Mapping[str, str], body: bytes, origin: Origin
+) -> Command:
+    """Return the event for the device's owner. `method` is one that RIGHTS has for the resource.
+
+    MessageError: what is wrong with the body or the query. For `DELETE …/attributes/{scope}`
+    without `keys` the caller asks for the names first and hands them in by `delete_attributes`.
+    """
+    if target.resource == "device":
+        if method == "DELETE":
+            return Forget(origin.id, target.tenant, target.device, origin.now_ms, origin.by)
+        return _query(target, origin, "device")
+    if target.resource == "attributes":
+        if method == "GET":
+            return _query(target, origin, "attributes")
+        if method == "DELETE":
+            return delete_attributes(target, _names(query["keys"].split(",")), origin)
+        return _change_attributes(target, body, origin)
+    if method == "DELETE":
+        return Cancel(
+            origin.id, target.tenant, target.device, origin.now_ms, target.item, origin.by
+        )
+    if method == "POST":
+        return _downlink(target, body, origin)
+    return _query(target, origin, "downlink" if target.item else "downlinks")
+
+
+def _query(
+    target: Target,
+    origin: Origin,
+    what: Literal["attributes", "downlinks", "downlink", "device"],
+) -> Query:
+    attributes = what == "attributes"
+    return Query(
+        id=origin.id,
+        tenant=target.tenant,
+        device=target.device,
+        time_ms=origin.now_ms,
+        what=what,
+        scope=_scope(target.item) if attributes else None,
+        downlink_id="" if attributes else target.item,
+    )
+
+
+def delete_attributes(target: Target, names: tuple[str, ...], origin: Origin) -> AttributesChange:
+    """Return the event that deletes these attributes of the target's scope."""
+    return AttributesChange(
+        id=origin.id,
+        tenant=target.tenant,
+        device=target.device,
+        scope=_scope(target.item),
+        time_ms=origin.now_ms,
+        delete=names,
+        by=origin.by,
+    )
+
+
+def _change_attributes(target: Target, body: bytes, origin: Origin) -> AttributesChange:
+    changes = _object(body)
+    if not changes:
+        raise MessageError(
+            'name at least one attribute: {"target": 21, "old": null}; null deletes', code="empty"
+        )
+    names = _names(changes)
+    return AttributesChange(
+        id=origin.id,
+        tenant=target.tenant,
+        device=target.device,
+        scope=_scope(target.item),
+        time_ms=origin.now_ms,
+        set={name: changes[name] for name in names if changes[name] is not None},
+        delete=tuple(name for name in names if changes[name] is None),
+        by=origin.by,
+    )
+
+
+def _scope(name: str) -> Scope:
+    scope: Scope = msgspec.convert(name, Scope)
+    return scope
+
+
+def _names(names: Any) -> tuple[str, ...]:
+    """Return attribute names that are fit to be kept."""
+    kept = tuple(names)
+    if len(kept) > ATTRIBUTES_MAX:
+        raise MessageError(
+            f"at most {ATTRIBUTES_MAX} attributes in one request, not {len(kept)}",
+            code="too_many",
+        )
+    for name in kept:
+        if not 0 < len(name) <= ATTRIBUTE_NAME_LENGTH_MAX or not name.isprintable():
+            raise MessageError(
+                f"{name[:40]!r} is no attribute's name: 1 to {ATTRIBUTE_NAME_LENGTH_MAX}"
+                " characters, no control characters",
+                code="attribute_name",
+                field=name[:40],
+            )
+    return kept
+
+
+def _downlink(target: Target, body: bytes, origin: Origin) -> DownlinkCommand:
+    try:
+        asked = msgspec.convert(_object(body), DownlinkBody)
+    except msgspec.ValidationError as error:
+        said, _, place = str(error).partition(" - at `$")
+        raise MessageError(said, code="downlink", field=place.strip(".`") or None) from None
+    if (asked.payload is None) == (asked.fields is None):
+        raise MessageError(
+            "give either payload (base64) or fields (for the converter's encoder)",
+            code="downlink",
+            field="payload",
+        )
+    request = DownlinkRequest(
+        payload=None if asked.payload is None else _base64(asked.payload),
+        fields=asked.fields,
+        f_port=asked.f_port,
+        confirmed=asked.confirmed,
+        queue=asked.queue,
+        priority=asked.priority,
+        expires_at_ms=_expires_at_ms(asked, origin.now_ms),
+        supersede_key=asked.supersede_key,
+        source=origin.by,
+    )
+    return DownlinkCommand(
+        id=origin.id,
+        tenant=target.tenant,
+        device=target.device,
+        time_ms=origin.now_ms,
+        request=request,
+        integration=asked.integration,
+    )
+
+
+def _base64(text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise MessageError(
+            f"payload is not base64: {error}", code="base64", field="payload"
+        ) from None
+
+
+def _expires_at_ms(asked: DownlinkBody, now_ms: int) -> int | None:
+    if asked.expires_in is not None and asked.expires_at is not None:
+        raise MessageError(
+            "give expires_in or expires_at, not both", code="expires", field="expires_at"
+        )
+    if asked.expires_in is not None:
+        return now_ms + parse_duration_ms(asked.expires_in)
+    if asked.expires_at is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(asked.expires_at)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise MessageError(
+            "expires_at is a time with its zone, as 2026-01-31T12:00:00Z",
+            code="expires",
+            field="expires_at",
+        )
+    expires_at_ms = round(moment.timestamp() * 1_000)
+    if not now_ms < expires_at_ms <= now_ms + EXPIRES_IN_MAX_MS:
+        raise MessageError(
+            "expires_at is in the past, or more than 366 days ahead",
+            code="expires",
+            field="expires_at",
+        )
+    return expires_at_ms
+
+
+_UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION = re.compile(r"(?:\d{1,9}[smhd]){1,4}", re.ASCII)
+_DURATION_PART = re.compile(r"(\d+)([smhd])", re.ASCII)
+
+
+def parse_duration_ms(text: str) -> int:
+    """Return the milliseconds of `90s`, `6h`, `1h30m`, `2d`. MessageError: it is none, or
+    longer than 366 days.
+    """
+    total = 0
+    if _DURATION.fullmatch(text):
+        parts = _DURATION_PART.findall(text)
+        total = sum(int(amount) * _UNITS_MS[unit] for amount, unit in parts)
+    if not 0 < total <= EXPIRES_IN_MAX_MS:
+        raise MessageError(
+            "expires_in is a duration of at most 366 days, as 90s, 6h, 1h30m or 2d",
+            code="expires",
+            field="expires_in",
+        )
+    return total
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """Return the body's JSON object. MessageError: it is none, or nested too deep."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MessageError(f"the body is not JSON: {error}", code="json") from None
+    if not isinstance(value, dict):
+        raise MessageError("the body is not a JSON object", code="json")
+    _check_depth(value)
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    depth = 0
+    while level:
+        depth += 1
+        if depth > DEPTH_MAX + 1:
+            raise MessageError(f"the body is nested deeper than {DEPTH_MAX}", code="json_depth")
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below.extend(item.values())
+            elif isinstance(item, list):
+                below.extend(item)
+        level = below

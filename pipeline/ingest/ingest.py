@@ -1,0 +1,159 @@
+"""The room put together: the server before the door and the API, the readers and writers behind.
+
+In: HTTP. Out: `uplink.received` and `device.events`. Back: topic `reply`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from secrets import token_hex
+from typing import Any
+
+import structlog
+
+from pipeline.errors import RetryableError
+from pipeline.metrics import Registry
+from pipeline.ports import Log
+from pipeline.rulebook.book import Rulebooks
+
+from .access import Access, is_loopback
+from .api import Api
+from .door import Door
+from .keys import KeyStore
+from .replies import Replies
+from .reports import Reports
+from .server import Server
+from .settings import IngestSettings
+from .waiting import Waiting
+
+Ready = Callable[[], str | None]
+"""Says what is missing before messages can be handled, in a sentence; None: nothing."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Ingest:
+    """One ingest process. `start`, then `stop`, on one event loop, each once."""
+
+    def __init__(  # noqa: PLR0917 - wiring names each
+        self,
+        log: Log,
+        rulebooks: Rulebooks,
+        settings: IngestSettings,
+        metrics: Registry,
+        new_id: Callable[[], str],
+        now_ms: Callable[[], int],
+        ready: Ready,
+    ) -> None:
+        """UsageError: the file of keys is not readable.
+
+        `new_id` gives ids that are unique over all processes (`ids.time_ordered_ids`); `now_ms`
+        is the wall clock, epoch milliseconds; `ready` speaks for the log and the engine.
+        """
+        self._settings = settings
+        self._metrics = metrics
+        self._ready = ready
+        self._missing: str | None = "the door is not open yet"
+        self._tasks: list[asyncio.Task[None]] = []
+        self.failed: asyncio.Future[None] | None = None
+        """After `start`: done with an exception when a part of this room died of a bug. Whoever
+        runs the room watches it, and stops."""
+        self._waiting = Waiting(token_hex(8), settings.waiting_max)
+        self._reports = Reports(log, now_ms, settings.reports_max)
+        self._replies = Replies(
+            log,
+            self._waiting,
+            self._reports,
+            batch_max=settings.reply_batch_max,
+            commit_s=settings.reply_commit_s,
+        )
+        self._keys = KeyStore(settings.keys_file, now_ms=now_ms)
+        access = Access(self._keys, settings.host)
+        self._door = Door(
+            log, rulebooks, self._waiting, self._reports, settings, new_id=new_id, now_ms=now_ms
+        )
+        api = Api(log, rulebooks, self._waiting, access, settings, new_id=new_id, now_ms=now_ms)
+        self._server = Server(
+            self._door, api, access, metrics, settings, now_ms=now_ms, unready=self.unready
+        )
+
+    @property
+    def address(self) -> str:
+        """Where it listens after `start`, as `http://127.0.0.1:8080`."""
+        host = self._settings.host
+        host = f"[{host}]" if ":" in host else host
+        return f"http://{host}:{self._server.port}"
+
+    @property
+    def port(self) -> int:
+        """The port it listens on after `start`."""
+        return self._server.port
+
+    @property
+    def instance(self) -> str:
+        """The key of this process's replies."""
+        return self._waiting.instance
+
+    def unready(self) -> str | None:
+        """Return what is missing before uplinks can be taken; None: nothing."""
+        return self._missing or self._ready()
+
+    async def start(self) -> None:
+        """Listen, and open the door once replies are read. UsageError: cannot listen there."""
+        loop = asyncio.get_running_loop()
+        await self._server.start()
+        self.failed = loop.create_future()
+        self._replies.open()
+        self._spawn(self._replies.run(loop.time))
+        self._spawn(self._reports.run())
+        self._spawn(self._count())
+        await asyncio.sleep(0)  # The reader waits for records before the first request does.
+        self._missing = None
+        if not is_loopback(self._settings.host) and not self._keys.configured:
+            _log.warning("the API is closed: no keys; make one with `funicular keys create`")
+        _log.info("the door is open", address=self.address)
+
+    async def stop(self) -> None:
+        """Take no more requests, answer those that wait with what is there, store the reports."""
+        self._missing = "the door is closing"
+        self._server.close()
+        self._waiting.expire_all()
+        await self._server.stop()
+        await _end(self._tasks[:1])  # The reader, before the reports that it may still make.
+        await self._replies.close()
+        await _end(self._tasks[1:])
+        with suppress(RetryableError, TimeoutError):
+            # `flush` says in the log what could not be stored.
+            async with asyncio.timeout(self._settings.stop_timeout_s):
+                await self._reports.flush()
+        self._door.flush(self._metrics)
+        if self.failed is not None:
+            self.failed.cancel()
+        _log.info("the door is closed")
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or self.failed is None or self.failed.done():
+            return
+        error = task.exception()
+        if error is not None:
+            self._missing = "a part of the door died; see the log"
+            _log.error("a part of the door died", exc_info=error)
+            self.failed.set_exception(error)
+
+    async def _count(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.metrics_interval_s)
+            self._door.flush(self._metrics)
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
