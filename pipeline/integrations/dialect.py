@@ -8,8 +8,9 @@ and how downlinks are told to it. It does no I/O: it makes and reads requests, o
 from __future__ import annotations
 
 import pkgutil
+import re
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol
@@ -21,6 +22,8 @@ from pipeline.model.downlink import Downlink
 from pipeline.model.http import Call, Request, Response
 from pipeline.model.reply import Reply
 from pipeline.model.uplink import Link, Uplink
+
+DEVICE_NAME_LENGTH_MAX = 255  # names are parts of keys, paths and file names
 
 
 class Options(BaseModel):
@@ -110,19 +113,60 @@ class DeviceTemplate:
 
     @staticmethod
     def fill(template: str, variables: Mapping[str, str]) -> str:
-        """Return the device's name. MessageError(code `device_missing`): a variable is empty."""
-        name = template
-        for variable, value in variables.items():
-            placeholder = "{" + variable + "}"
-            if placeholder in template:
-                if not value:
+        """Return the device's name.
+
+        MessageError: `device_missing` (a variable is empty), `device_name` (as
+        `check_device_name`). What a variable holds is never read as a placeholder again.
+        """
+        name = ""
+        for text, variable in _pieces(template):
+            name += text
+            if variable:
+                value = variables.get(variable)
+                if value is None:
+                    name += "{" + variable + "}"
+                elif not value:
                     raise MessageError(
                         f"the message has no {variable}, which names its device",
                         code="device_missing",
                         field=variable,
                     )
-                name = name.replace(placeholder, value)
+                else:
+                    name += value
+        check_device_name(name)
         return name
+
+    @staticmethod
+    def variables(template: str) -> tuple[str, ...]:
+        """Return the names in braces, in order; the rulebook compares them with the dialect's."""
+        return tuple(variable for _, variable in _pieces(template) if variable)
+
+
+def check_device_name(name: str) -> None:
+    """Raise MessageError where a device cannot have this name.
+
+    `device_missing`: it is empty; `device_name`: over DEVICE_NAME_LENGTH_MAX characters, or with
+    control or invisible characters.
+    """
+    if not name:
+        raise MessageError("the device's name is empty", code="device_missing")
+    if len(name) > DEVICE_NAME_LENGTH_MAX:
+        raise MessageError(
+            f"the device's name has {len(name)} characters; {DEVICE_NAME_LENGTH_MAX} are allowed",
+            code="device_name",
+            limit=DEVICE_NAME_LENGTH_MAX,
+        )
+    if not name.isprintable():
+        raise MessageError(
+            f"the device's name {name!r} has control or invisible characters", code="device_name"
+        )
+
+
+@lru_cache(maxsize=1024)
+def _pieces(template: str) -> tuple[tuple[str, str], ...]:
+    """Return a template as (text before, variable) pairs; the last variable may be empty."""
+    parts = re.split(r"\{([a-z0-9_]+)\}", template)
+    return tuple(zip(parts[::2], [*parts[1::2], ""], strict=True))
 
 
 @cache

@@ -1,0 +1,207 @@
+"""The Things Network v2, HTTP integration: uplink JSON in, downlinks to its `downlink_url`.
+
+Format: the v2 HTTP integration page and `core/types` of TheThingsNetwork/ttn (v2).
+`metadata` of an uplink: what the network server says (`time`, `frequency` in MHz, `modulation`,
+`data_rate`, `bit_rate`, `coding_rate`, `airtime` in ns, `latitude`, `longitude`, `altitude`,
+`gateways`), and `application_id`, `device_id`, `is_retry`, `gateway_count`, and `rssi` and `snr` of
+the gateway that heard it best.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Annotated, Any
+
+import msgspec
+import orjson
+from pydantic import SecretStr
+
+from pipeline.errors import MessageError
+from pipeline.integrations import lorawan
+from pipeline.integrations.dialect import Asynchronous, DeviceTemplate, Options
+from pipeline.integrations.document import (
+    URL_LENGTH_MAX,
+    Name,
+    Uint8,
+    Uint32,
+    convert,
+    digest,
+    parse_object,
+    rfc3339,
+    time_of,
+)
+from pipeline.model.downlink import Downlink
+from pipeline.model.http import Call, Request
+from pipeline.model.uplink import Link, Uplink
+
+
+class TtnV2Options(Options):
+    """`downlink_url` is called instead of the one that an uplink brings; it holds the access key.
+
+    `downlink_hosts`: only these hosts may be called because an uplink says so; empty: any.
+    """
+
+    downlink_url: SecretStr | None = None
+    downlink_hosts: tuple[str, ...] = ()
+
+
+class _Up(msgspec.Struct):
+    """The uplink's JSON. The docs say that zero values may be left out; Go writes null for nil."""
+
+    dev_id: Name | None = None
+    app_id: Name | None = None
+    hardware_serial: Name | None = None
+    port: Uint8 | None = None
+    counter: Uint32 | None = None
+    is_retry: bool | None = None
+    confirmed: bool | None = None
+    payload_raw: bytes | None = None
+    payload_fields: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    attributes: dict[str, Any] | None = None
+    downlink_url: Annotated[str, msgspec.Meta(max_length=URL_LENGTH_MAX)] | None = None
+
+
+class TtnV2(Asynchronous):
+    """The dialect; see the module."""
+
+    name = "ttn_v2"
+    contract = "lorawan"
+    device_template = "{application_id}:{device_id}"
+    device_variables = ("application_id", "device_id", "dev_eui")
+    has_f_port = True
+    # A device repeats a confirmed uplink up to 8 times; at SF12 and 1 % duty cycle that takes less
+    # than 15 minutes in all but the worst case. The network server itself repeats nothing.
+    repeat_window_s = 900
+    options = TtnV2Options
+
+    def read(
+        self,
+        request: Request,
+        options: Any,  # noqa: ARG002 - the port's shape
+        device_template: str,
+    ) -> list[Uplink]:
+        """Return the one uplink. MessageError as the port says."""
+        up = convert(parse_object(request.body), _Up)
+        if not up.dev_id:
+            raise MessageError(
+                "`dev_id` is missing: it names the device", code="device_missing", field="dev_id"
+            )
+        app_id = up.app_id or ""
+        dev_eui = (up.hardware_serial or "").upper()
+        device = DeviceTemplate.fill(
+            device_template,
+            {"application_id": app_id, "device_id": up.dev_id, "dev_eui": dev_eui},
+        )
+        received = up.metadata or {}
+        gateways = received.get("gateways")
+        metadata = {
+            **received,
+            "application_id": app_id,
+            "device_id": up.dev_id,
+            "is_retry": bool(up.is_retry),
+            **lorawan.best_reception(gateways if type(gateways) is list else ()),
+        }
+        link = Link(
+            application_id=app_id,
+            device_id=up.dev_id,
+            dev_eui=dev_eui,
+            urls={"downlink": up.downlink_url} if up.downlink_url else {},
+        )
+        uplink = Uplink(
+            device=device,
+            time_ms=time_of(received.get("time"), "metadata.time"),
+            payload=up.payload_raw or b"",
+            fields=up.payload_fields,
+            f_port=up.port,
+            f_cnt=up.counter,
+            dev_eui=dev_eui,
+            confirmed=bool(up.confirmed),
+            metadata=metadata,
+            attributes=up.attributes or {},
+            link=link,
+            repeat_key=_repeat_key(up, received.get("time")),
+        )
+        return [uplink]
+
+    def check(self, downlink: Downlink) -> None:
+        """Raise MessageError `f_port` or `payload_length`."""
+        lorawan.check(downlink)
+
+    def send(self, downlink: Downlink, link: Link, options: TtnV2Options) -> Call:
+        """Return the POST to the downlink URL. MessageError `no_link`."""
+        if not link.device_id:
+            raise MessageError("no uplink has told the device's dev_id yet", code="no_link")
+        if options.downlink_url is not None:
+            url = options.downlink_url.get_secret_value()
+        elif link.urls.get("downlink"):
+            url = lorawan.callable_url(link.urls["downlink"], options.downlink_hosts)
+        else:
+            raise MessageError(
+                "the device's last uplink had no downlink_url, and the integration's options"
+                " have none",
+                code="no_link",
+            )
+        body = {
+            "dev_id": link.device_id,
+            "port": downlink.f_port,
+            "confirmed": downlink.confirmed,
+            "schedule": downlink.queue,
+            "payload_raw": b64encode(downlink.payload or b"").decode(),
+        }
+        headers = {"content-type": "application/json", "user-agent": lorawan.USER_AGENT}
+        return Call(url=url, body=orjson.dumps(body), headers=headers)
+
+    def sample(self, device_id: str, counter: int, payload: bytes, now_ms: int) -> Request:
+        """Return an uplink as the HTTP integration posts it."""
+        time = rfc3339(now_ms)
+        gateway = {
+            "gtw_id": "eui-0102030405060708",
+            "gtw_trusted": True,
+            "timestamp": now_ms * 1000 % 2**32,
+            "time": time,
+            "channel": counter % 8,
+            "rssi": -25 - counter % 60,
+            "snr": 5,
+            "rf_chain": 0,
+            "latitude": 52.1234,
+            "longitude": 6.1234,
+            "altitude": 6,
+        }
+        body = {
+            "app_id": "sample-app",
+            "dev_id": device_id,
+            "hardware_serial": digest(device_id)[:16].upper(),
+            "port": 1,
+            "counter": counter,
+            "payload_raw": b64encode(payload).decode(),
+            "metadata": {
+                "time": time,
+                "frequency": 868.1,
+                "modulation": "LORA",
+                "data_rate": "SF7BW125",
+                "airtime": 46336000,
+                "coding_rate": "4/5",
+                "gateways": [gateway],
+            },
+        }
+        return Request(body=orjson.dumps(body), headers={"content-type": "application/json"})
+
+
+def _repeat_key(up: _Up, time: Any) -> str:
+    """Return the key of one transmission.
+
+    A confirmed uplink that the device repeats (`is_retry`) has the same counter and bytes at
+    another time, so the time is no part of its key. Every other uplink is told from one with the
+    same counter (after a reset) by the network server's time. Without what tells them apart there
+    is no key: a message twice is better than a message lost.
+    """
+    repeatable = up.confirmed or up.is_retry
+    when = "" if repeatable else str(time or "")
+    if up.counter is None or not (repeatable or when):
+        return ""
+    who = up.hardware_serial or f"{up.app_id}:{up.dev_id}"
+    return digest(f"{who}|{up.counter}|{up.port}|{when}", up.payload_raw or b"")
+
+
+DIALECT = TtnV2()
