@@ -1,6 +1,7 @@
 """The logs and the engines that run stages on them."""
 
 from pipeline.stream.engine import SqliteEngine
+from pipeline.stream.memory import MemoryEngine
 from pipeline.stream.settings import EngineSettings, LogSettings
 from pipeline.stream.sqlite import LogView, SqliteLog, SqliteReader
 
@@ -8,6 +9,7 @@ __all__ = [
     "EngineSettings",
     "LogSettings",
     "LogView",
+    "MemoryEngine",
     "SqliteEngine",
     "SqliteLog",
     "SqliteReader",

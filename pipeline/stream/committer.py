@@ -143,7 +143,7 @@ class Committer:
             except queue.Empty:
                 return sets, False
         while writes is not None:
-            records += sum(chunk.count for chunk in writes.chunks)
+            records += writes.records
             size += writes.size
             over = (
                 records > self._settings.commit_records_max

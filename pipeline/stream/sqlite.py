@@ -289,6 +289,7 @@ class SqliteReader:
         self._ended = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._grown = asyncio.Event()
+        self._asleep = False
         log.catalogue.opened(topic, start.group, 1)
         log.catalogue.listen(topic, self._wake)
 
@@ -297,14 +298,15 @@ class SqliteReader:
         self._loop = asyncio.get_running_loop()
         while not self._ended:
             self._grown.clear()
+            self._asleep = True
             if self._cursor.behind:
+                self._asleep = False
                 records = await self._log.fetch(self._cursor, records_max)
                 if records:
                     yield records
-            elif not self._log.closed:
+            elif not self._ended:
+                # Told apart here again: who ends it wakes only those who are marked as asleep.
                 await self._grown.wait()
-            else:
-                return
 
     async def commit(self, offset: int, records: Sequence[Outgoing] = ()) -> None:
         """Append `records` and move the group's position past `offset`, in one step."""
@@ -329,7 +331,8 @@ class SqliteReader:
 
     def _wake(self) -> None:
         loop = self._loop
-        if loop is not None and not loop.is_closed():
+        if self._asleep and loop is not None and not loop.is_closed():
+            self._asleep = False
             try:
                 loop.call_soon_threadsafe(self._grown.set)
             except RuntimeError:

@@ -38,7 +38,7 @@ class WriteSet:
     """Records, a position, and one stage's state and timers, to be committed in one step."""
 
     __slots__ = (
-        "chunks", "forgotten", "move", "purpose", "size", "state_deleted", "state_put",
+        "chunks", "forgotten", "move", "purpose", "records", "size", "state_deleted", "state_put",
         "timers_deleted", "timers_put", "waiter",
     )  # fmt: skip
 
@@ -53,7 +53,10 @@ class WriteSet:
         self.move = move
         self.forgotten: tuple[str, str] | None = None  # topic and group to remove
         self.waiter: Waiter | None = None
-        self.size = sum(len(chunk.body) for chunk in chunks)
+        self.records = self.size = 0
+        for chunk in chunks:
+            self.records += chunk.count
+            self.size += len(chunk.body)
         self.state_put: Sequence[tuple[str, str, str, bytes]] = ()
         self.state_deleted: Sequence[tuple[str, str, str]] = ()
         self.timers_put: Sequence[tuple[str, str, str, int, bytes]] = ()
