@@ -28,6 +28,8 @@ def align(written: str, value: str, offset: int, style: str | None) -> int:
 
 def _past(written: str, index: int, character: str, style: str | None) -> int:
     """Return the index after the one character of the value that stands at `index`."""
+    if not character.isspace():
+        index = _past_space(written, index)  # what a fold left over: indentation
     if style == '"':
         index = _past_continuation(written, index)
         if written[index : index + 1] == "\\":
