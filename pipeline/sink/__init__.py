@@ -1,0 +1,1 @@
+"""The door out: delivers `delivery.<tenant>.<destination>`, at least once, in order per device."""

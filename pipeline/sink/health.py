@@ -1,0 +1,55 @@
+"""Whether a destination works: when it may be asked again, and how many requests at once."""
+
+from __future__ import annotations
+
+from pipeline.sink.retry import RetryConfig
+
+
+class Health:
+    """The circuit breaker of one destination. Times are monotonic seconds, handed in.
+
+    While it fails, one request at a time tries it, each after a longer wait; the first that
+    succeeds opens it to all again.
+    """
+
+    def __init__(self, retry: RetryConfig) -> None:
+        self._retry = retry
+        self.failures = 0
+        self.not_before_s = 0.0
+        self._failed_s = 0.0
+        self._failed_keys: set[str] = set()
+
+    def slots(self, concurrency: int, in_flight: int, now_s: float) -> int:
+        """Return how many requests may start now."""
+        if now_s < self.not_before_s:
+            return 0
+        return (1 if self.failures else concurrency) - in_flight
+
+    def failed(
+        self, key: str, *, started_s: float, now_s: float, pause_s: float, random: float
+    ) -> None:
+        """Note a failure. `pause_s`: the destination's own wish.
+
+        Requests that were under way when it failed count as the same failure.
+        """
+        if len(self._failed_keys) < 2:  # one or several is all that is asked of them
+            self._failed_keys.add(key)
+        if not self.failures or started_s > self._failed_s:
+            self.failures += 1
+            self._failed_s = now_s
+            pause_s = max(pause_s, self._retry.delay_s(self.failures, random))
+        self.pause(now_s + pause_s)
+
+    def pause(self, until_s: float) -> None:
+        """Ask nothing of it before then."""
+        self.not_before_s = max(self.not_before_s, until_s)
+
+    def worked(self) -> bool:
+        """Note a success; return whether an outage is over: several tries, several devices failed.
+
+        Where one device's message alone fails, it may be that message, and its device waits on.
+        """
+        outage = self.failures > 1 and len(self._failed_keys) > 1
+        self.failures = 0
+        self._failed_keys.clear()
+        return outage

@@ -1,0 +1,170 @@
+"""Transport `http`: each delivery's body as JSON to a web address.
+
+In: `delivery.<tenant>.<sink>`. Out: requests; what the message itself is at fault for is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import ClassVar, Literal, Self
+from urllib.parse import quote, urlsplit
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from pipeline.errors import MessageError, RetryableError
+from pipeline.model.delivery import Delivery
+from pipeline.model.http import Call
+from pipeline.sink.calls import USER_AGENT, Caller, judge, unanswered
+from pipeline.sink.retry import RetryConfig, Seconds
+from pipeline.sink.transport import Context, Result, Verdict
+
+DEVICE = "{device}"
+_PLACEHOLDER = re.compile(r"\{[^}]*\}")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a header's name: RFC 9110, 5.6.2
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # a header's value: RFC 9110, 5.5
+_OURS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+_ID_SAFE = "!#$%&'()*+,/:;=?@[]~"  # visible ASCII that may stand in a header as it is
+
+_ABOUT_ALL = frozenset({401, 403, 404, 405, 407, 410})  # these blame no message in particular
+
+_encode = msgspec.json.Encoder().encode
+
+
+class HttpConfig(BaseModel):
+    """A web address that takes JSON: `sinks/<name>.yaml`.
+
+    ```yaml
+    transport: http
+    url: https://example.com/devices/{device}/messages   # {device} is filled in, encoded
+    method: POST                # or PUT, PATCH
+    headers:
+      authorization: Bearer ${env:APPLICATION_KEY}
+    timeout: 10s                # for one request, its answer included
+    batch: 1                    # 1: one JSON object a request; more: an array of up to so many
+    concurrency: 8              # requests in flight; never two with messages of one device
+    retry: {first: 1s, factor: 2, max: 5m, jitter: 0.5}
+    ```
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    url: str = Field(repr=False, max_length=8_192)
+    method: Literal["POST", "PUT", "PATCH"] = "POST"
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    timeout: Seconds = Field(default=10.0, gt=0, le=600)
+    batch: int = Field(default=1, ge=1, le=10_000)
+    concurrency: int = Field(default=8, ge=1, le=256)
+    retry: RetryConfig = Field(default_factory=RetryConfig)
+
+    @field_validator("url")
+    @classmethod
+    def _is_web_address(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("write a full web address, as https://example.com/messages")
+        if "{" in parts.netloc:
+            raise ValueError(f"{DEVICE} may stand in the path or the query, not in the host")
+        for placeholder in _PLACEHOLDER.findall(url):
+            if placeholder != DEVICE:
+                raise ValueError(f"{placeholder} is not known here; {DEVICE} is")
+        return url
+
+    @field_validator("headers")
+    @classmethod
+    def _are_headers(cls, headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, value in headers.items():
+            if not _TOKEN.fullmatch(name):
+                raise ValueError(f"`{name}` is not a header's name")
+            if name.lower() in _OURS:
+                raise ValueError(f"the header `{name}` is set by Funicular itself")
+            if not _VALUE.fullmatch(value.get_secret_value()):
+                raise ValueError(f"the value of the header `{name}` has characters that HTTP lacks")
+        return headers
+
+    @model_validator(mode="after")
+    def _is_one_address_a_request(self) -> Self:
+        if self.batch > 1 and DEVICE in self.url:
+            raise ValueError(f"a url with {DEVICE} takes one message a request: leave `batch` at 1")
+        return self
+
+
+class HttpSink:
+    """See `transport.Transport`. A refused array is halved until the refused message is alone."""
+
+    name: ClassVar[str] = "http"
+    Config: ClassVar[type[BaseModel]] = HttpConfig
+
+    def __init__(self, config: HttpConfig, context: Context) -> None:
+        self._config = config
+        self._context = context
+        self.deliveries_max = config.batch
+        self.concurrency = config.concurrency
+        self.retry = config.retry
+        self._caller = Caller(timeout_s=config.timeout, connections=config.concurrency)
+        self._headers = {"content-type": "application/json", "user-agent": USER_AGENT}
+        secrets = {name.lower(): v.get_secret_value() for name, v in config.headers.items()}
+        self._headers |= secrets
+        self._secrets = [
+            part for value in secrets.values() for part in (value, *value.split()[-1:])
+        ]
+
+    async def open(self) -> None:
+        """Make the connection pool."""
+        await self._caller.open()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._caller.close()
+
+    async def deliver(self, batch: Sequence[Delivery]) -> list[Result]:
+        """Send one request, or, where an array was refused, several in order."""
+        result = await self._send(batch)
+        about_all = result.detail.get("status") in _ABOUT_ALL
+        if result.verdict is not Verdict.REFUSED or len(batch) == 1 or about_all:
+            return [result] * len(batch)
+        half = len(batch) // 2
+        first = await self.deliver(batch[:half])
+        for earlier in first:
+            if earlier.verdict is Verdict.POSTPONED:
+                return [*first, *[earlier] * (len(batch) - half)]
+        return [*first, *await self.deliver(batch[half:])]
+
+    async def _send(self, batch: Sequence[Delivery]) -> Result:
+        try:
+            answer = await self._caller.call(self._call(batch))
+        except RetryableError as error:
+            return unanswered(error)
+        except RecursionError:
+            return Result(Verdict.REFUSED, "too_deep", "the body is nested too deeply for JSON")
+        except MessageError as error:
+            return Result(Verdict.REFUSED, error.code, error.message, error.detail)
+        return judge(
+            answer,
+            now_ms=self._context.now_ms(),
+            pause_s_max=self._context.settings.retry_after_s_max,
+            secrets=self._secrets,
+        )
+
+    def _call(self, batch: Sequence[Delivery]) -> Call:
+        if self._config.batch == 1:
+            body = _encode(batch[0].body)
+            key = quote(batch[0].id, safe=_ID_SAFE)
+            url = self._config.url.replace(DEVICE, quote(batch[0].device, safe=""))
+        else:
+            body = _encode([delivery.body for delivery in batch])
+            ids = "\n".join(delivery.id for delivery in batch)
+            key = blake2b(ids.encode(), digest_size=16).hexdigest()
+            url = self._config.url
+        return Call(
+            url=url,
+            body=body,
+            method=self._config.method,
+            # Both names say the same: the IETF draft's, and Standard Webhooks'.
+            headers=self._headers | {"idempotency-key": key, "webhook-id": key},
+        )
+
+
+TRANSPORT = HttpSink

@@ -1,0 +1,121 @@
+"""The port of a transport, and how the folder is scanned for them.
+
+A transport is a class named `TRANSPORT` in `sink/<name>.py`: it takes deliveries of one
+destination and says what became of each. It neither retries nor waits: `destination.py` does.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Protocol
+
+import msgspec
+from pydantic import BaseModel
+
+from pipeline.model.delivery import Delivery
+from pipeline.sink.retry import RetryConfig
+from pipeline.sink.settings import SinkSettings
+
+
+class Verdict(StrEnum):
+    """What became of a delivery, by who is at fault."""
+
+    DELIVERED = "delivered"  # the destination has it, for good
+    REFUSED = "refused"  # the message's fault: it is never tried again
+    POSTPONED = "postponed"  # the destination's fault: it pauses, the message keeps its place
+
+
+class Result(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The verdict on one delivery. Texts hold no secret: they go to logs and to `dead.letter`.
+
+    `reason` is a short code, `message` a sentence, `detail` JSON that helps whoever mends it.
+    `pause_s`: the destination asked for so long without requests; None: it said nothing.
+    `uncertain`: it may have arrived all the same (a timeout, a 5xx).
+    """
+
+    verdict: Verdict
+    reason: str = ""
+    message: str = ""
+    detail: dict[str, Any] = {}
+    pause_s: float | None = None
+    uncertain: bool = False
+
+
+DELIVERED = Result(Verdict.DELIVERED)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a transport is given besides its config."""
+
+    tenant: str
+    destination: str
+    settings: SinkSettings
+    now_ms: Callable[[], int]
+
+
+class Transport(Protocol):
+    """One destination's way out; one object a destination."""
+
+    deliveries_max: int
+    """The most that one call of `deliver` takes."""
+    concurrency: int
+    """How many calls of `deliver` may be under way; never two with deliveries of one device."""
+    retry: RetryConfig
+
+    async def open(self) -> None:
+        """Make it ready; again is fine. RetryableError, OSError: not now, it is tried again."""
+        ...
+
+    async def deliver(self, batch: Sequence[Delivery]) -> list[Result]:
+        """Try each once and return one result a delivery, in order; called after `open`.
+
+        Returns only when what is DELIVERED needs no repeat after a crash.
+        Does not deliver a later message of a device whose earlier one it postponed.
+        RetryableError: all of the batch is postponed. Anything else raised is a bug.
+        May be cancelled at any point: then the batch is tried again some day.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections and files; again is fine, and so is `open` afterwards."""
+        ...
+
+
+class TransportType(Protocol):
+    """The class of a transport: what the folder's files and entry points give."""
+
+    name: ClassVar[str]
+    """As in `transport:` of a sink's YAML; the file's name."""
+    Config: ClassVar[type[BaseModel]]
+    """The rest of the sink's YAML: frozen, refuses unknown keys; its docstring shows the YAML."""
+
+    def __call__(self, config: Any, context: Context) -> Transport:
+        """Return a transport that does nothing before `open`."""
+        ...
+
+
+@cache
+def transports() -> dict[str, TransportType]:
+    """Return all transports by name: the files of this folder and the plug-ins of others."""
+    found: dict[str, TransportType] = {}
+    package = import_module("pipeline.sink")
+    for module in pkgutil.iter_modules(package.__path__):
+        transport = getattr(import_module(f"pipeline.sink.{module.name}"), "TRANSPORT", None)
+        if transport is not None:
+            found[transport.name] = transport
+    for plug_in in entry_points(group="funicular.sinks"):
+        transport = plug_in.load()
+        found[transport.name] = transport
+    return found
+
+
+def config_models() -> dict[str, type[BaseModel]]:
+    """Return each transport's Config by name, for the rulebook's catalogue."""
+    return {name: transport.Config for name, transport in transports().items()}
