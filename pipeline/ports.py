@@ -130,9 +130,20 @@ class Stage(Protocol):
     worker before the commit. RetryableError: the engine waits and calls again with the same batch.
     """
 
-    name: str
-    topic: str
-    state_topic: str | None  # the compacted changelog of its state; None: it keeps none
+    @property
+    def name(self) -> str:
+        """Its name: that of its room, its consumer group and its metrics' label."""
+        ...
+
+    @property
+    def topic(self) -> str:
+        """The one topic that it reads."""
+        ...
+
+    @property
+    def state_topic(self) -> str | None:
+        """The compacted changelog of its state; None: it keeps none."""
+        ...
 
     def handle(self, batch: Batch, state: DeviceState, now_ms: int) -> list[Outgoing]:
         """Return what to append. `now_ms` never goes back within a partition."""

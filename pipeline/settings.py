@@ -1,0 +1,77 @@
+"""What an operator sets: options of the command line, or `FUNICULAR_…` in the environment."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from pipeline.ingest.settings import IngestSettings
+from pipeline.script.limits import ScriptLimits
+from pipeline.sink.settings import SinkSettings
+from pipeline.stream.settings import EngineSettings, LogSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One process. `rules` may be several folders, one a tenant; `data` is where the log lives."""
+
+    rules: tuple[Path, ...] = (Path("rules"),)
+    data: Path = Path("data")
+    host: str = "127.0.0.1"
+    port: int = 8080
+    stop_timeout_s: float = 20.0
+    log: LogSettings = field(default_factory=LogSettings)
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    scripts: ScriptLimits = field(default_factory=ScriptLimits)
+
+    @property
+    def log_file(self) -> Path:
+        """The embedded log."""
+        return self.data / "funicular.db"
+
+    @property
+    def keys_file(self) -> Path:
+        """The API's keys, hashed."""
+        return self.data / "keys.json"
+
+    @property
+    def ingest(self) -> IngestSettings:
+        """The door's settings."""
+        return IngestSettings(host=self.host, port=self.port, keys_file=self.keys_file)
+
+    @property
+    def sink(self) -> SinkSettings:
+        """The sinks' settings; relative paths of files begin where the process was started."""
+        return SinkSettings()
+
+
+LogFormat = Literal["text", "json", "auto"]
+
+
+def configure_logs(log_format: LogFormat = "auto", level: str = "info") -> None:
+    """Send logs to stderr: readable on a terminal, JSON lines elsewhere."""
+    terminal = sys.stderr.isatty() if log_format == "auto" else log_format == "text"
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
+    )
+    exceptions: list[structlog.typing.Processor] = (
+        [] if terminal else [structlog.processors.dict_tracebacks]
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *exceptions,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[level.upper()]
+        ),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
