@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pipeline.sink.health import Health
+from pipeline.sink.retry import RetryConfig
+
+RETRY = RetryConfig(first=1, factor=2, max=60, jitter=0)
+
+
+def fail(
+    health: Health, key: str = "a", started_s: float = 0.0, now_s: float = 0.0, pause_s: float = 0.0
+) -> None:
+    health.failed(key, started_s=started_s, now_s=now_s, pause_s=pause_s, random=0.0)
+
+
+def test_a_healthy_destination_has_all_slots() -> None:
+    """Without failures, as many requests may start as the concurrency leaves."""
+    assert Health(RETRY).slots(8, 3, 0.0) == 5
+
+
+def test_a_failing_one_is_asked_by_one_request_after_the_pause() -> None:
+    """After a failure nothing starts during the pause, then one request alone."""
+    health = Health(RETRY)
+    fail(health, now_s=10)
+    assert health.slots(8, 0, 10.9) == 0
+    assert health.slots(8, 0, 11.0) == 1
+    assert health.slots(8, 1, 11.0) == 0
+
+
+def test_requests_that_fail_together_count_once() -> None:
+    """What was in flight when it failed does not lengthen the next wait."""
+    health = Health(RETRY)
+    for _ in range(8):
+        fail(health, started_s=9, now_s=10)
+    assert health.failures == 1
+    fail(health, started_s=11, now_s=12)
+    assert health.not_before_s == 14
+
+
+def test_the_destinations_own_wish_is_kept() -> None:
+    """A longer pause that the destination asked for counts more than ours."""
+    health = Health(RETRY)
+    fail(health, now_s=1, pause_s=30)
+    assert health.not_before_s == 31
+
+
+def test_an_outage_is_told_from_a_bad_message() -> None:
+    """Several tries with several devices are an outage; one device alone is not."""
+    health = Health(RETRY)
+    fail(health, "a", now_s=0)
+    fail(health, "a", started_s=1, now_s=1)
+    assert not health.worked()
+    fail(health, "a", started_s=2, now_s=2)
+    fail(health, "b", started_s=3, now_s=3)
+    assert health.worked()
+    assert health.slots(8, 0, 100.0) == 8
