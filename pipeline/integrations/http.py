@@ -236,7 +236,9 @@ def _form(text: str) -> dict[str, str]:
     try:
         return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=FORM_FIELDS_MAX))
     except ValueError:
-        raise bad_field("", f"has more than {FORM_FIELDS_MAX} form fields") from None
+        raise MessageError(
+            f"the form has more than {FORM_FIELDS_MAX} fields", code="field", field=""
+        ) from None
 
 
 def _device_id(request: Request, document: Any, options: HttpOptions) -> str:

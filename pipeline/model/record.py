@@ -37,6 +37,7 @@ REPLY_TO = "reply_to"  # who waits for an answer: `model.reply.ReplyTo` as JSON
 REPEAT_KEY = "repeat"  # the network server's own key for this message
 REPLAY = "replay"  # a dead letter sent again: the id of the dead letter; passes by the repeat check
 REPLAY_CHAIN = "replay_chain"  # a replay for this one chain: the others have had the message
+REPLAY_PART = "replay_part"  # a replay of this one message of a batch: the others were handled
 
 SCHEMA = "1"
 ID_LENGTH_MAX = 64  # The Things Stack takes correlation ids up to 100; ours go there with a prefix.

@@ -1,0 +1,1 @@
+"""Uplinks in, events of devices out: `uplink.received` → `device.events`."""

@@ -1,0 +1,138 @@
+"""One record of `uplink.received`, read: whose it is, what its uplinks are, who waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from hashlib import blake2b
+
+import msgspec
+
+from pipeline.errors import MessageError
+from pipeline.model.http import Request
+from pipeline.model.record import (
+    CE_ID,
+    CE_INTEGRATION,
+    CE_TENANT,
+    CONTENT_TYPE,
+    HTTP_HEADERS,
+    HTTP_METHOD,
+    HTTP_QUERY,
+    ID_LENGTH_MAX,
+    REPLAY,
+    REPLAY_PART,
+    REPLY_TO,
+    Record,
+)
+from pipeline.model.reply import ReplyTo
+from pipeline.model.uplink import Uplink
+from pipeline.ports import ScriptCall
+from pipeline.rulebook.book import Integration, Rulebook
+
+_decode_map = msgspec.json.Decoder(dict[str, str]).decode
+_decode_reply_to = msgspec.json.Decoder(ReplyTo).decode
+
+
+class Received:
+    """One record on its way through: what it says, and the script calls of each of its uplinks."""
+
+    __slots__ = (
+        "book", "calls", "fault", "faults", "integration", "places", "record", "reply_to",
+        "trace", "uplinks",
+    )  # fmt: skip
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.trace = _trace(record)
+        self.reply_to = _reply_to(record)
+        self.fault: MessageError | None = None
+        self.uplinks: list[Uplink] = []
+        self.calls: list[ScriptCall | None] = []
+        self.places: list[int] = []  # of each call in the batch's calls; -1: none
+        self.faults: dict[int, MessageError] = {}  # of single uplinks, by their index
+        self.integration: Integration  # set once it is found; without it there are no uplinks
+        self.book: Rulebook | None = None
+
+
+def read(work: Received, books: Mapping[str, Rulebook]) -> Rulebook:
+    """Find the record's integration, read its uplinks, and return its rulebook.
+
+    MessageError: there is no such integration, or the bytes are not what its dialect reads.
+    """
+    record = work.record
+    headers = record.headers
+    hint_tenant, _, hint = record.key.partition("/")
+    tenant = headers.get(CE_TENANT) or hint_tenant
+    book = books.get(tenant)
+    name = headers.get(CE_INTEGRATION) or hint
+    integration = book.integrations.get(name) if book is not None else None
+    if book is None or integration is None:
+        raise MessageError(
+            f"tenant `{tenant}` has no integration `{name}`; a record says whose it is by the"
+            f" headers {CE_TENANT} and {CE_INTEGRATION}, or by the key tenant/integration",
+            code="no_integration",
+            tenant=tenant,
+            integration=name,
+        )
+    work.book, work.integration = book, integration
+    work.uplinks = integration.dialect.read(
+        _request(record), integration.options, integration.device_template
+    )
+    return book
+
+
+def _trace(record: Record) -> str:
+    """Return the id that all that comes of a record is traced by: its CloudEvents id."""
+    given = record.headers.get(CE_ID)
+    if not given:
+        return f"{record.topic}-{record.partition}-{record.offset}"
+    if len(given) <= ID_LENGTH_MAX:
+        return given
+    return blake2b(given.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
+def _reply_to(record: Record) -> ReplyTo | None:
+    """Return who waits. Nobody waits for a replay any more: its request was answered long ago."""
+    text = record.headers.get(REPLY_TO)
+    if not text or REPLAY in record.headers:
+        return None
+    try:
+        return _decode_reply_to(text)
+    except msgspec.DecodeError:
+        return None  # nobody that could be answered
+
+
+def part_of(record: Record) -> int | None:
+    """Return which uplink of its batch a replay is for; None: all of them."""
+    text = record.headers.get(REPLAY_PART, "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
+
+
+def _request(record: Record) -> Request:
+    """Return the request as it came to the door; a Kafka producer's record is a POST."""
+    headers = record.headers
+    sent = _map(HTTP_HEADERS, headers.get(HTTP_HEADERS, ""))
+    content_type = headers.get(CONTENT_TYPE)
+    if content_type is not None and "content-type" not in sent:
+        sent = {**sent, "content-type": content_type}
+    return Request(
+        body=record.value or b"",
+        method=headers.get(HTTP_METHOD, "POST"),
+        query=_map(HTTP_QUERY, headers.get(HTTP_QUERY, "")),
+        headers=sent,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _map(name: str, text: str) -> dict[str, str]:
+    """Return a header's JSON object. The same one again and again, mostly; nobody changes it."""
+    if not text:
+        return {}
+    try:
+        return _decode_map(text)
+    except (msgspec.DecodeError, UnicodeError) as fault:
+        raise MessageError(
+            f"the record's header {name} is not a JSON object of texts: {fault}",
+            code="field",
+            field=name,
+        ) from None
