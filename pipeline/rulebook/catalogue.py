@@ -89,5 +89,6 @@ class Catalogue:
 
 def suggest(wrong: str, names: Iterable[str]) -> str:
     """Return `did you mean …?` for the nearest of `names`, or "" where none is near."""
-    near = difflib.get_close_matches(wrong.lower(), list(names), n=1, cutoff=0.6)
-    return f"did you mean `{near[0]}`?" if near else ""
+    by_lower = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(wrong.lower(), list(by_lower), n=1, cutoff=0.6)
+    return f"did you mean `{by_lower[near[0]]}`?" if near else ""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from pipeline.errors import Fault
 from pipeline.ports import Operation, Script
@@ -19,10 +19,16 @@ from pipeline.rulebook.book import ChainEntry, Converter, Integration, SinkEntry
 from pipeline.rulebook.catalogue import Catalogue, Known, Problem, suggest
 from pipeline.rulebook.converter import FUNCTIONS, Use, parse_converter
 from pipeline.rulebook.environment import fill_in
-from pipeline.rulebook.folder import Folder
+from pipeline.rulebook.folder import NAME, NAME_RULE, Folder
 from pipeline.rulebook.integration import IntegrationDefaults, parse_integration
 from pipeline.rulebook.reader import Document, read_document
 from pipeline.rulebook.validation import validate
+
+
+def _name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise ValueError(f"cannot be a name: {NAME_RULE}")
+    return value
 
 
 class FolderConfig(BaseModel):
@@ -30,7 +36,7 @@ class FolderConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    tenant: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")] = "default"
+    tenant: Annotated[str, AfterValidator(_name)] = "default"
     defaults: IntegrationDefaults = IntegrationDefaults()
 
 
@@ -62,7 +68,7 @@ class Checks:
         if document is None:
             return FolderConfig()
         config, problems = validate(FolderConfig, document.value)
-        self._add(document, map(_name_rule, problems))
+        self._add(document, problems)
         return config or FolderConfig()
 
     def integrations(self, settings: FolderConfig) -> dict[str, Integration]:
@@ -216,13 +222,6 @@ class Checks:
         self.faults.extend(
             document.fault(problem) for problem in problems if problem.path not in unfilled
         )
-
-
-def _name_rule(problem: Problem) -> Problem:
-    if problem.path != ("tenant",) or "pattern" not in problem.message:
-        return problem
-    message = "must be made of a-z, 0-9, - and _, start with a letter or digit, 64 at most"
-    return Problem(problem.path, message, "", 0)
 
 
 def _lacking(use: Use, wanted: tuple[str, ...], functions: Iterable[str]) -> Problem:

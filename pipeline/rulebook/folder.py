@@ -23,8 +23,8 @@ FOLDER_BYTES_MAX = 67_108_864
 
 SETTINGS_FILE = "funicular.yaml"
 FOLDERS = ("integrations", "converters", "chains", "sinks", "templates")
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_NAME_RULE = "names are made of a-z, 0-9, - and _, start with a letter or digit, 64 at most"
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+NAME_RULE = "names are made of a-z, 0-9, - and _, start with a letter or digit, 64 at most"
 _RESERVED = "downlink-"  # the destinations of downlinks (topics.py)
 _TEST = "_test"
 
@@ -119,6 +119,13 @@ def _entries(path: Path, folder: Folder, prefix: str) -> list[os.DirEntry[str]]:
         reason = error.strerror or "not readable"
         folder.faults.append(Fault(prefix or str(path), 0, 0, f"cannot be read: {reason}"))
         return []
+    for entry in entries:
+        if not (entry.is_file() or entry.is_dir()):
+            message = "neither a file nor a folder"
+            folder.faults.append(
+                Fault(f"{prefix}{entry.name}", 0, 0, message, "a link that leads nowhere?")
+            )
+    entries = [entry for entry in entries if entry.is_file() or entry.is_dir()]
     return sorted(entries, key=lambda entry: entry.name)
 
 
@@ -170,9 +177,9 @@ def _sort_yaml(kind: str, parent: str, stem: str, file: str, folder: Folder) -> 
         folder.tests[stem.removesuffix(_TEST)] = file
         return
     for name in (stem, vendor) if vendor else (stem,):
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             folder.faults.append(
-                Fault(file, 0, 0, f"`{name}` cannot be a name: {_NAME_RULE}", _proper(name))
+                Fault(file, 0, 0, f"`{name}` cannot be a name: {NAME_RULE}", _proper(name))
             )
     if kind == "sinks" and stem.startswith(_RESERVED):
         message = f"names that start with `{_RESERVED}` are kept for downlinks"
@@ -196,4 +203,4 @@ def _rename(kind: str, stem: str, suffix: str) -> str:
 
 def _proper(name: str) -> str:
     made = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")
-    return f"call it {made}" if _NAME.fullmatch(made) else ""
+    return f"call it {made}" if NAME.fullmatch(made) else ""

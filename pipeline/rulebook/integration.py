@@ -178,11 +178,11 @@ def parse_integration(
     options, more = validate(dialect.options, document.get("options", {}), ("options",))
     problems.extend(_without_doubles(problems, more))
     template = _text(document, "device") or dialect.device_template
-    if "device" in document:
+    if isinstance(document.get("device"), str):
         problems.extend(_check_template(_text(document, "device"), dialect))
     if document.get("synchronous") is True and _only_accepts(dialect):
         message = f"{dialect.name} cannot carry a downlink in its answer"
-        problems.append(Problem(("synchronous",), message, "leave `synchronous` out"))
+        problems.append(Problem(("synchronous",), message, "leave `synchronous` out", 0))
     if problems or config is None:
         return None, problems
     named = (tenant, name, template)

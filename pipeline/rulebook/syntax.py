@@ -35,6 +35,12 @@ _WORDS: tuple[tuple[str, str, str, bool], ...] = (
     (r"unexpected end of stream", "the quote that opens here is never closed", "", True),
     (r"expected ',' or '\]'", "the `[` that opens here is not closed", "add `]` or `,`", True),
     (r"expected ',' or '\}'", "the `{` that opens here is not closed", "add `}` or `,`", True),
+    (
+        r"expected the node content",
+        "a value is missing here",
+        "close the `[` or `{` above, or write the value",
+        False,
+    ),
     (r"unknown escape character '(.)'", r"`\\\1` is no escape", "use '…' or double the \\", False),
     (r"could not find expected ':'", "this line has no `key: value`", "", True),
     (

@@ -36,12 +36,13 @@ _WORDS = {
     "bool_type": "must be `true` or `false`",
     "bool_parsing": "must be `true` or `false`",
     "none_required": "must be empty",
-    "greater_than": "must be greater than {gt:g}",
-    "greater_than_equal": "must be at least {ge:g}",
-    "less_than": "must be less than {lt:g}",
-    "less_than_equal": "must be at most {le:g}",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
     "string_too_short": "must have at least {min_length} characters",
     "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must match the pattern {pattern}",
     "too_short": "must have at least {min_length} entries",
     "too_long": "must have at most {max_length} entries",
     "url_scheme": "must be an address that starts with {expected_schemes}",
@@ -96,14 +97,27 @@ def _problem(
     words = _WORDS.get(kind)
     if words is None:
         return Problem(here, _sentence(details["msg"]), "", 0)
+    if isinstance(details["input"], str) and kind in ("too_short", "too_long"):  # of a secret
+        words = _WORDS[f"string_{kind}"]
+    if context.get("min_length") == 1:
+        words = "must not be empty"
     hint = ""
     if kind == "string_type" and isinstance(details["input"], int | float):
         hint = _QUOTES
-    return Problem(here, words.format(**context), hint, 0)
+    limits = {name: _plain(limit) for name, limit in context.items()}
+    return Problem(here, words.format(**limits), hint, 0)
+
+
+def _plain(limit: Any) -> str:
+    if isinstance(limit, int) or (isinstance(limit, float) and limit.is_integer()):
+        return f"{int(limit):,}"
+    return str(limit)
 
 
 def _choice(path: tuple[str | int, ...], context: dict[str, Any], given: Any) -> Problem:
     allowed = re.findall(r"'([^']*)'", str(context.get("expected", "")))
+    if not allowed:  # numbers
+        return Problem(path, f"must be {context.get('expected')}", "", 0)
     hint = suggest(given, allowed) if isinstance(given, str) else ""
     return Problem(path, _one_of("must be one of", allowed), hint, 0)
 
@@ -113,8 +127,7 @@ def _one_of(start: str, names: Sequence[str]) -> str:
 
 
 def _sentence(message: str) -> str:
-    text = message.removeprefix("Value error, ").replace("Input should be", "must be")
-    text = text.replace("Input should have", "must have")
+    text = re.sub(r"^[A-Z][A-Za-z]* should ", "must ", message.removeprefix("Value error, "))
     return text[:1].lower() + text[1:] if text[1:2].islower() else text
 
 

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from pipeline.errors import ConfigError
 from pipeline.integrations.dialect import Asynchronous, Options
+from pipeline.model.http import Response
+from pipeline.ports import Script
 from pipeline.rulebook.book import Rulebook
 from pipeline.rulebook.catalogue import Catalogue, Known, Problem
 from pipeline.rulebook.load import load
@@ -39,7 +41,7 @@ class FakeSigfox(FakeDialect):
     device_template = "{device_id}"
     device_variables = ("device_id",)
 
-    def answer(self, replies, request, options):
+    def answer(self, replies: Any, request: Any, options: Any) -> Response:
         raise NotImplementedError
 
 
@@ -63,7 +65,7 @@ class FakeFileSink(BaseModel):
     path: str
 
 
-def parse_chain(document: Mapping[str, Any], known: Known):
+def parse_chain(document: Mapping[str, Any], known: Known) -> tuple[Any, list[Problem]]:
     """Stands for route's: `when` is an expression with a fault where it says BAD."""
     problems = []
     for index, node in enumerate(document.get("nodes", [])):
@@ -90,7 +92,7 @@ class FakeFindings:
     functions: frozenset[str]
 
 
-def check_script(script):
+def check_script(script: Script) -> FakeFindings:
     """Stands for the engines': a line `SYNTAX` is wrong; functions are found by their words."""
     lines = script.source.split("\n")
     problems = [
@@ -137,7 +139,7 @@ class Rules:
 
 
 @pytest.fixture
-def rules(tmp_path) -> Rules:
+def rules(tmp_path: Path) -> Rules:
     """An empty rules folder."""
     folder = tmp_path / "rules"
     folder.mkdir()

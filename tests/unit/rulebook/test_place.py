@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +10,7 @@ from ruamel.yaml import YAML
 from pipeline.rulebook.place import align
 
 
-def scalar(text: str):
+def scalar(text: str) -> tuple[str, str, str | None]:
     """The one scalar of a YAML text: as written, its value and style."""
     for event in YAML(typ="safe", pure=True).parse(text):
         if type(event).__name__ == "ScalarEvent" and event.value != "k":
@@ -34,7 +36,7 @@ def scalar(text: str):
         "k: |2\n    one\n  BAD\n",
     ],
 )
-def test_every_style_leads_to_the_same_word(text):
+def test_every_style_leads_to_the_same_word(text: str) -> None:
     """The offset of a word in the value gives the index of the word in the text."""
     written, value, style = scalar(text)
 
@@ -49,6 +51,6 @@ def test_every_style_leads_to_the_same_word(text):
     offset=st.integers(-3, 30),
     style=st.sampled_from([None, "'", '"', "|", ">"]),
 )
-def test_stays_inside_the_text(written, value, offset, style):
+def test_stays_inside_the_text(written: Any, value: str, offset: int, style: str | None) -> None:
     """Whatever it is given, the index is in the text or at its end."""
     assert 0 <= align(written, value, offset, style) <= len(written)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from pipeline.rulebook.catalogue import Problem
 from pipeline.rulebook.reader import Limits, read_document
 
 
-def value(text: str):
+def value(text: str) -> Any:
     document, faults = read_document("f.yaml", text.encode())
     assert faults == []
     return document.value
@@ -24,7 +25,7 @@ def fault(text: str | bytes, **limits: int) -> str:
     return str(faults[0])
 
 
-def test_plain_words_are_text_but_for_true_false_and_null():
+def test_plain_words_are_text_but_for_true_false_and_null() -> None:
     """YAML 1.2: `NO`, `On`, `Off`, `yes` and dates are strings."""
     read = value("[NO, On, Off, yes, 2024-01-01, 12:30:00, true, FALSE, null, ~, 'true']")
 
@@ -34,7 +35,7 @@ def test_plain_words_are_text_but_for_true_false_and_null():
     ]
 
 
-def test_numbers_are_those_of_the_core_schema():
+def test_numbers_are_those_of_the_core_schema() -> None:
     """Decimal, octal, hexadecimal and floats are numbers; underscores make text."""
     read = value("[7, -12, 0x1F, 0o17, 017, 1.5, .5, 1e3, -2.5E-1, 1_000, 0b11]")
 
@@ -42,7 +43,7 @@ def test_numbers_are_those_of_the_core_schema():
     assert [type(number) for number in read[5:9]] == [float] * 4
 
 
-def test_whole_document_shapes():
+def test_whole_document_shapes() -> None:
     """Mappings, lists, block text and an empty file come out as JSON values."""
     text = "a: {b: [1, {c: d}]}\ne: |\n  two\n  lines\nf: >-\n  one\n  line\n1: key\nnull: k\ng:\n"
 
@@ -58,12 +59,12 @@ def test_whole_document_shapes():
     assert value("") is None
 
 
-def test_str_tag_makes_text():
+def test_str_tag_makes_text() -> None:
     """`!!str 12` is the text 12."""
     assert value("a: !!str 12") == {"a": "12"}
 
 
-def test_aliases_are_expanded():
+def test_aliases_are_expanded() -> None:
     """An alias gives its anchor's value, and both have places."""
     document, _ = read_document("f.yaml", b"a: &x {b: 1}\nc: *x\n")
 
@@ -90,17 +91,17 @@ def test_aliases_are_expanded():
         ("%YAML 1.3\n---\na: 1\n", "f.yaml: not YAML:"),
     ],
 )
-def test_refuses_with_place_and_words(text, expected):
+def test_refuses_with_place_and_words(text: str, expected: str) -> None:
     """What YAML allows and rules do not is refused where it stands."""
     assert fault(text).startswith(expected)
 
 
-def test_not_utf8_has_a_place():
+def test_not_utf8_has_a_place() -> None:
     """A file in another encoding is refused at its first wrong byte."""
     assert fault(b"a: 1\nb: caf\xe9\n") == "f.yaml:2:7: not UTF-8 (save the file as UTF-8)"
 
 
-def test_byte_order_mark_and_windows_lines_are_fine():
+def test_byte_order_mark_and_windows_lines_are_fine() -> None:
     """Editors on Windows write a mark and CRLF; places and values are the same."""
     document, faults = read_document("f.yaml", b"\xef\xbb\xbfa: 1\r\nb: x\r\n")
 
@@ -109,7 +110,7 @@ def test_byte_order_mark_and_windows_lines_are_fine():
     assert document.place(("b",)) == (2, 1)
 
 
-def test_size_depth_and_aliases_are_limited():
+def test_size_depth_and_aliases_are_limited() -> None:
     """Each limit says what is too much."""
     assert fault("a: 12345\n", file_bytes_max=5) == "f.yaml: the file has 9 bytes; 5 are allowed"
     assert fault("[[[1]]]", depth_max=2) == "f.yaml:1:3: nested more than 2 levels deep"
@@ -117,14 +118,14 @@ def test_size_depth_and_aliases_are_limited():
     assert fault(aliases, aliases_max=2) == "f.yaml:2:13: more than 2 aliases (`*name`)"
 
 
-def test_depth_through_aliases_is_limited():
+def test_depth_through_aliases_is_limited() -> None:
     """Aliases cannot build what nesting may not."""
     text = "a: &a [1]\nb: &b [*a]\nc: &c [*b]\nd: [*c]\n"
 
     assert fault(text, depth_max=3).endswith("nested more than 3 levels deep")
 
 
-def test_alias_bomb_ends_at_the_limit_of_values():
+def test_alias_bomb_ends_at_the_limit_of_values() -> None:
     """A billion laughs are refused after the values that are allowed, and at once."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
@@ -134,7 +135,7 @@ def test_alias_bomb_ends_at_the_limit_of_values():
     assert time.process_time() - start < 5
 
 
-def test_a_hundred_thousand_brackets_end_at_the_limit_of_depth():
+def test_a_hundred_thousand_brackets_end_at_the_limit_of_depth() -> None:
     """Depth 100,000 is refused without recursion."""
     assert fault("[" * 100_000) == "f.yaml:1:65: nested more than 64 levels deep"
 
@@ -163,14 +164,16 @@ list:
         (("list", 7), (3, 1)),
     ],
 )
-def test_a_path_leads_to_its_key_or_the_nearest_above(path, place):
+def test_a_path_leads_to_its_key_or_the_nearest_above(
+    path: tuple[str | int, ...], place: tuple[int, int]
+) -> None:
     """Keys have their own places; what is not there has its parent's."""
     document, _ = read_document("f.yaml", PLACES.encode())
 
     assert document.place(path) == place
 
 
-def test_an_offset_leads_into_the_value():
+def test_an_offset_leads_into_the_value() -> None:
     """An offset of 0 is the value's first character, behind its quote."""
     document, _ = read_document("f.yaml", PLACES.encode())
 
@@ -180,21 +183,21 @@ def test_an_offset_leads_into_the_value():
     assert document.place(("list", 0, "deep"), 4) == (5, 5)
 
 
-def test_an_offset_in_block_text_leads_to_its_line():
+def test_an_offset_in_block_text_leads_to_its_line() -> None:
     """An expression over several lines has its fault on the right one."""
     document, _ = read_document("f.yaml", b"a:\n  when: >\n    one &&\n    two BAD\n")
 
     assert document.place(("a", "when"), "one && two BAD".index("BAD")) == (4, 9)
 
 
-def test_line_is_the_values_line():
+def test_line_is_the_values_line() -> None:
     """A block value's line is where it starts, not its key's."""
     document, _ = read_document("f.yaml", PLACES.encode())
 
     assert document.line(("list",)) == 4
 
 
-def test_a_fault_has_the_problems_place_and_words():
+def test_a_fault_has_the_problems_place_and_words() -> None:
     """A problem becomes a fault of the file."""
     document, _ = read_document("f.yaml", PLACES.encode())
     made = document.fault(Problem(("list", 1, "name"), "is wrong", "try harder"))
@@ -202,7 +205,7 @@ def test_a_fault_has_the_problems_place_and_words():
     assert str(made) == "f.yaml:6:5: is wrong (try harder)"
 
 
-def test_secrets_are_shown_as_they_were_written():
+def test_secrets_are_shown_as_they_were_written() -> None:
     """A resolved secret is replaced wherever a text quotes it; a short one only in backticks."""
     document, _ = read_document("f.yaml", b"a: 1\n")
     document.secrets.update({"hunter22": "${env:PASSWORD}", "on": "${env:O}"})
@@ -211,7 +214,7 @@ def test_secrets_are_shown_as_they_were_written():
 
 
 @given(st.text(alphabet="ab:-[]{}#&*!|>'\"%@`\\,?<~ \n\t\x00\x85\u2028\ufeff0.", max_size=60))
-def test_any_text_is_read_or_refused(text):
+def test_any_text_is_read_or_refused(text: str) -> None:
     """No text makes the reader raise, and a refusal has words and a place in the file."""
     document, faults = read_document("f.yaml", text.encode())
 
@@ -222,7 +225,7 @@ def test_any_text_is_read_or_refused(text):
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_read_or_refused(raw):
+def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     """No bytes make the reader raise."""
     document, faults = read_document("f.yaml", raw)
 

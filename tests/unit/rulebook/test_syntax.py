@@ -11,6 +11,7 @@ from pipeline.rulebook.reader import read_document
         ("a:\n\tb: 1\n", "f.yaml:2:1: a tab; YAML indents with spaces (use two spaces)"),
         ("a: b: c\n", "f.yaml:1:5: a second `: ` here makes no sense to YAML (put a text that"),
         ("a: [1, 2\nb: 3\n", "f.yaml:1:4: the `[` that opens here is not closed (add `]` or `,`)"),
+        ("a: [\n", "f.yaml:2:1: a value is missing here (close the `[` or `{` above, or write"),
         ("a: {b: 1\n", "f.yaml:1:4: the `{` that opens here is not closed (add `}` or `,`)"),
         ("a: 1\nb: 'x\n", "f.yaml:2:4: the quote that opens here is never closed"),
         ("a: @x\n", "f.yaml:1:4: a text cannot start with `@` (put the text in quotes)"),
@@ -25,7 +26,7 @@ from pipeline.rulebook.reader import read_document
         ("a: |2x\n  b\n", "f.yaml:1:6: not YAML: expected chomping or indentation indicators"),
     ],
 )
-def test_broken_yaml_is_told_in_plain_words(text, expected):
+def test_broken_yaml_is_told_in_plain_words(text: str, expected: str) -> None:
     """Each usual slip has its place, what is wrong and what to do."""
     document, faults = read_document("f.yaml", text.encode())
 

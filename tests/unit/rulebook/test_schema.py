@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pipeline.rulebook.schema import json_schema
+
+
+def test_every_kind_of_file_has_a_schema(rules: Any) -> None:
+    """Each stands alone and is JSON; chains come from route."""
+    assert set(json_schema(rules.catalogue)) == {
+        *("funicular", "integrations", "converters", "sinks")
+    }
+    rules.with_catalogue(chain_schema={"title": "Chain"})
+    schemas = json_schema(rules.catalogue)
+
+    assert schemas["chains"]["title"] == "Chain"
+    for schema in schemas.values():
+        assert schema["$schema"].endswith("2020-12/schema")
+        for reference in references(schema):
+            assert reference.removeprefix("#/$defs/") in schema["$defs"]
+
+
+def references(schema: Any) -> list[str]:
+    """All references in a schema."""
+    text = json.dumps(schema)
+    return [part.split('"')[0] for part in text.split('"$ref": "')[1:]]
+
+
+def test_integrations_know_their_dialects_options(rules: Any) -> None:
+    """An editor offers the dialects, and the options of the one that was chosen."""
+    schema = json_schema(rules.catalogue)["integrations"]
+
+    assert schema["properties"]["dialect"]["enum"] == ["sigfox", "ttn_v2", "tts_v3"]
+    assert set(schema["required"]) == {"dialect", "authentication"}
+    assert schema["additionalProperties"] is False
+    assert [rule["if"]["properties"]["dialect"]["const"] for rule in schema["allOf"]] == [
+        *("sigfox", "ttn_v2", "tts_v3")
+    ]
+    name = schema["allOf"][0]["then"]["properties"]["options"]["$ref"].split("/")[-1]
+    assert set(schema["$defs"][name]["properties"]) == {"server", "api_key"}
+
+
+def test_sinks_are_one_of_their_transports(rules: Any) -> None:
+    """Each transport has its own keys beside `transport`."""
+    members = json_schema(rules.catalogue)["sinks"]["oneOf"]
+
+    assert [member["properties"]["transport"] for member in members] == [
+        {"const": "file"},
+        {"const": "http"},
+    ]
+    assert members[1]["required"] == ["transport", "url"]
