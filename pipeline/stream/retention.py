@@ -129,7 +129,8 @@ class Retention:
         (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
         if free < _FREE_PAGES_MIN or free < pages * _FREE_SHARE:
             return False
-        self._connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES:d})").fetchall()
+        # It gives a row of no columns a page; `execute` would stop at the first.
+        self._connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES:d})")
         return True
 
 

@@ -1,0 +1,88 @@
+"""State as the engine reads it: from the file once, then from memory, within limits."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+from pipeline.stream.database import TABLES, write_rows
+from pipeline.stream.state_cache import StateCache
+
+
+@pytest.fixture
+def store() -> Iterator[sqlite3.Connection]:
+    """An empty database with the log's tables."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.executescript(TABLES)
+    yield connection
+    connection.close()
+
+
+def put(store: sqlite3.Connection, key: str, part: str, value: Any, stage: str = "s") -> None:
+    entry = orjson.dumps((key, part, value))
+    write_rows(store, "REPLACE INTO state VALUES", [(stage, key, part, entry)])
+
+
+def test_all_parts_of_all_keys_come_at_once(store: sqlite3.Connection) -> None:
+    """Keys with odd names, keys without parts and other stages' parts are told apart."""
+    put(store, 'a"b\\c\n', "p", {"x": [1, None, "ü"]})
+    put(store, 'a"b\\c\n', "q", 2**53 + 1)
+    put(store, "k", "p", "other stage", stage="t")
+    cache = StateCache(store, "s", 10, 1_000_000)
+    cache.prepare(['a"b\\c\n', "k"])
+    assert cache.load('a"b\\c\n') == {"p": {"x": [1, None, "ü"]}, "q": 2**53 + 1}
+    assert cache.load("k") == {}
+
+
+def test_what_is_kept_is_not_read_again(store: sqlite3.Connection) -> None:
+    """A key that is in memory stays as it was committed here, until it is dropped."""
+    put(store, "k", "p", 1)
+    cache = StateCache(store, "s", 10, 1_000_000)
+    assert cache.load("k") == {"p": 1}
+    put(store, "k", "p", 2)
+    assert cache.load("k") == {"p": 1}
+    cache.drop({("k", "p"): 3})
+    assert cache.load("k") == {"p": 2}
+
+
+def test_commits_reach_the_kept_keys(store: sqlite3.Connection) -> None:
+    """New values and deletions are seen by the next load; keys that are not kept are read."""
+    cache = StateCache(store, "s", 10, 1_000_000)
+    cache.load("k")
+    cache.committed({("k", "p"): 1, ("k", "q"): 2, ("z", "p"): 9}, 30)
+    cache.committed({("k", "q"): None}, 0)
+    assert cache.load("k") == {"p": 1}
+    assert cache.load("z") == {}
+
+
+def test_the_keys_used_longest_ago_go_first(store: sqlite3.Connection) -> None:
+    """Past the limit of keys, those that were used last stay."""
+    cache = StateCache(store, "s", 2, 1_000_000)
+    cache.prepare(["a", "b"])
+    cache.prepare(["a"])
+    cache.prepare(["c"])
+    cache.committed({}, 0)
+    put(store, "a", "p", 1)
+    put(store, "b", "p", 1)
+    assert cache.load("a") == {}
+    assert cache.load("b") == {"p": 1}
+
+
+def test_the_bytes_are_limited(store: sqlite3.Connection) -> None:
+    """However large the values, what is kept stays below the limit of bytes."""
+    for number in range(20):
+        put(store, f"k{number}", "p", "x" * 1_000)
+    cache = StateCache(store, "s", 1_000, 5_000)
+    for number in range(20):
+        cache.load(f"k{number}")
+        cache.committed({}, 0)
+        assert cache._bytes <= 5_000
+    for number in range(20):
+        cache.load(f"k{number}")
+        cache.committed({(f"k{number}", "p"): "y" * 3_000}, 3_010)
+        assert cache._bytes <= 5_000
+    assert len(cache._parts) <= 4
