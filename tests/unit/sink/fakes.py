@@ -38,7 +38,7 @@ def run(main: Awaitable[Any]) -> Any:
     """Run a test's coroutine; one that hangs fails."""
 
     async def limited() -> Any:
-        return await asyncio.wait_for(main, 30)
+        return await asyncio.wait_for(main, 15)
 
     return asyncio.run(limited())
 
