@@ -14,6 +14,7 @@ import orjson
 import structlog
 
 from pipeline.errors import MessageError, RetryableError
+from pipeline.integrations.dialect import check_device_name
 from pipeline.model.event import Query
 from pipeline.model.http import Response
 from pipeline.model.record import REPLY_TO, Outgoing, device_key, headers_of
@@ -29,7 +30,6 @@ from .commands import (
     Command,
     Origin,
     Target,
-    check_device,
     command_of,
     delete_attributes,
     parse_path,
@@ -94,7 +94,7 @@ class Api:
         if target.tenant not in self._rulebooks():
             return problem(404, "no_tenant", f"there is no tenant {target.tenant[:100]!r}")
         try:
-            check_device(target.device)
+            check_device_name(target.device)
         except MessageError as error:
             return of_message(error)
         return Admitted(target, method, by)
@@ -115,8 +115,7 @@ class Api:
         answer = await self._ask(command_of(target, "GET", {}, b"", self._origin(by)))
         if answer.status != 200:
             return answer
-        values = orjson.loads(answer.body) if answer.body else {}
-        names = tuple(values)
+        names = tuple(orjson.loads(answer.body))
         for start in range(0, len(names), ATTRIBUTES_MAX):
             some = names[start : start + ATTRIBUTES_MAX]
             answer = await self._ask(delete_attributes(target, some, self._origin(by)))

@@ -7,7 +7,6 @@ Addresses are `/api/v1/tenants/{tenant}/devices/{device}` and, below it, `/attri
 from __future__ import annotations
 
 import binascii
-import re
 from base64 import b64decode
 from collections.abc import Mapping
 from datetime import datetime
@@ -28,11 +27,11 @@ from pipeline.model.event import (
     Query,
     Scope,
 )
+from pipeline.rulebook.duration import parse_duration
 
 from .keys import Right
 
 PREFIX = "/api/v1/tenants/"
-DEVICE_NAME_LENGTH_MAX = 255
 ATTRIBUTE_NAME_LENGTH_MAX = 255
 ATTRIBUTES_MAX = 1_000
 """In one change."""
@@ -115,16 +114,6 @@ def parse_path(path: str) -> Target | None:
     if not tenant or not device:
         return None
     return Target(tenant, device, resource, item)
-
-
-def check_device(device: str) -> None:
-    """Raise MessageError where no device can have this name."""
-    if len(device) > DEVICE_NAME_LENGTH_MAX:
-        raise MessageError(
-            f"a device's name has at most {DEVICE_NAME_LENGTH_MAX} characters", code="device"
-        )
-    if not device.isprintable():
-        raise MessageError("a device's name has no control characters", code="device")
 
 
 def command_of(
@@ -275,7 +264,7 @@ def _expires_at_ms(asked: DownlinkBody, now_ms: int) -> int | None:
             "give expires_in or expires_at, not both", code="expires", field="expires_at"
         )
     if asked.expires_in is not None:
-        return now_ms + parse_duration_ms(asked.expires_in)
+        return now_ms + _duration_ms(asked.expires_in)
     if asked.expires_at is None:
         return None
     try:
@@ -298,26 +287,16 @@ def _expires_at_ms(asked: DownlinkBody, now_ms: int) -> int | None:
     return expires_at_ms
 
 
-_UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_DURATION = re.compile(r"(?:\d{1,9}[smhd]){1,4}", re.ASCII)
-_DURATION_PART = re.compile(r"(\d+)([smhd])", re.ASCII)
-
-
-def parse_duration_ms(text: str) -> int:
-    """Return the milliseconds of `90s`, `6h`, `1h30m`, `2d`. MessageError: it is none, or
-    longer than 366 days.
-    """
-    total = 0
-    if _DURATION.fullmatch(text):
-        parts = _DURATION_PART.findall(text)
-        total = sum(int(amount) * _UNITS_MS[unit] for amount, unit in parts)
-    if not 0 < total <= EXPIRES_IN_MAX_MS:
+def _duration_ms(text: str) -> int:
+    try:
+        milliseconds = round(parse_duration(text) * 1_000)
+    except ValueError as error:
+        raise MessageError(f"expires_in {error}", code="expires", field="expires_in") from None
+    if not 0 < milliseconds <= EXPIRES_IN_MAX_MS:
         raise MessageError(
-            "expires_in is a duration of at most 366 days, as 90s, 6h, 1h30m or 2d",
-            code="expires",
-            field="expires_in",
+            "expires_in is nothing, or more than 366 days", code="expires", field="expires_in"
         )
-    return total
+    return milliseconds
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -332,17 +311,16 @@ def _object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def _check_depth(value: Any) -> None:
-    level = [value]
+def _check_depth(value: dict[str, Any]) -> None:
+    level: list[Any] = [value]
     depth = 0
     while level:
         depth += 1
-        if depth > DEPTH_MAX + 1:
+        if depth > DEPTH_MAX:
             raise MessageError(f"the body is nested deeper than {DEPTH_MAX}", code="json_depth")
-        below: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                below.extend(item.values())
-            elif isinstance(item, list):
-                below.extend(item)
-        level = below
+        members = [
+            member
+            for container in level
+            for member in (container.values() if isinstance(container, dict) else container)
+        ]
+        level = [member for member in members if isinstance(member, dict | list)]

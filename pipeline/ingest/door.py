@@ -42,7 +42,7 @@ from pipeline.topics import UPLINK_RECEIVED
 
 from .credentials import NO_CREDENTIALS, Credentials
 from .problem import of_message, problem
-from .reports import Reports
+from .reports import Outcome, Reports
 from .settings import IngestSettings
 from .waiting import Waiter, Waiting
 
@@ -91,12 +91,12 @@ class Gate:
 
 
 class Answer(NamedTuple):
-    """What the server writes. `handed_over`, where there is one, must be called once: with True
-    when the client has all of it, with False when it cannot have it.
+    """What the server writes. `handed_over`, where there is one, must be called once, with what
+    became of it.
     """
 
     response: Response
-    handed_over: Callable[[bool], None] | None = None
+    handed_over: Callable[[Outcome], None] | None = None
 
 
 class Door:
@@ -205,22 +205,22 @@ class Door:
         except MessageError as error:
             # The downlink stage checked the downlink by the same dialect; so this is rare.
             _log.warning("the dialect cannot say the answer", error=error.message)
-            self._report(integration.tenant, waiter, carried, answered=False)
+            self._report(integration.tenant, waiter, carried, "too_late")
             return Answer(integration.dialect.answer((), request, integration.options))
         if not carried:
             self._waiting.close(waiter)
             return Answer(response)
 
-        def handed_over(answered: bool) -> None:
-            self._report(integration.tenant, waiter, carried, answered=answered)
+        def handed_over(outcome: Outcome) -> None:
+            self._report(integration.tenant, waiter, carried, outcome)
 
         return Answer(response, handed_over)
 
     def _report(
-        self, tenant: str, waiter: Waiter, carried: Sequence[Reply], *, answered: bool
+        self, tenant: str, waiter: Waiter, carried: Sequence[Reply], outcome: Outcome
     ) -> None:
         for reply in carried:
-            self._reports.add(tenant, reply, waiter.request, answered=answered)
+            self._reports.add(tenant, reply, waiter.request, outcome)
         self._waiting.close(waiter, (reply.downlink_id for reply in carried))
 
     async def _append(self, record: Outgoing) -> Response | None:

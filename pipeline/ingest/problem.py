@@ -27,8 +27,5 @@ def problem(
 
 def of_message(error: MessageError) -> Response:
     """Return the 400 of a request that is bad and stays bad; the error's detail says where."""
-    detail = {name: value for name, value in error.detail.items() if name not in _TAKEN}
+    detail = {name: value for name, value in error.detail.items() if name != "headers"}
     return problem(400, error.code, error.message, **detail)
-
-
-_TAKEN = {"code", "message", "headers"}

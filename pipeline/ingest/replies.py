@@ -59,7 +59,7 @@ class Replies:
                 return
 
     def take(self, batch: Sequence[Record]) -> None:
-        """Hand out one batch. A downlink that comes too late is reported as not answered."""
+        """Hand out one batch. A downlink that comes too late is reported as such."""
         for record in batch:
             self._offset = record.offset
             if record.key != self._waiting.instance or record.value is None:
@@ -70,9 +70,15 @@ class Replies:
                 _log.warning("a reply is not readable", offset=record.offset, error=str(error))
                 continue
             if not self._waiting.deliver(reply) and reply.downlink_id:
-                tenant = record.headers.get(TENANT, "")
-                trace = record.headers.get(TRACE_ID, reply.request)
-                self._reports.add(tenant, reply, trace, answered=False)
+                self._late(record, reply)
+
+    def _late(self, record: Record, reply: Reply) -> None:
+        tenant = record.headers.get(TENANT, "")
+        if not tenant:
+            _log.warning("a late reply does not say its tenant", downlink=reply.downlink_id)
+            return
+        trace = record.headers.get(TRACE_ID, reply.request)
+        self._reports.add(tenant, reply, trace, "too_late")
 
     async def close(self) -> None:
         """Store the position and stop reading."""

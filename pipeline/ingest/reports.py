@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
+from typing import Literal
 
 import msgspec
 import structlog
@@ -24,8 +25,9 @@ from pipeline.model.uplink import Report
 from pipeline.ports import Log
 from pipeline.topics import DEVICE_EVENTS
 
-NOT_ANSWERED = "not_answered"
-"""The reason of a report that the answer with this downlink did not reach the client."""
+Outcome = Literal["answered", "not_answered", "too_late"]
+"""What became of an answer: the client has it; it was written and may have arrived; it was never
+written, as the time was up or the client had gone."""
 BATCH_MAX = 1_000
 BACKOFF_S = 0.1
 BACKOFF_MAX_S = 5.0
@@ -52,18 +54,18 @@ class Reports:
         """Whether no more synchronous requests should be taken; those under way may still add."""
         return len(self._pending) >= self._reports_max
 
-    def add(self, tenant: str, reply: Reply, trace: str, *, answered: bool) -> None:
+    def add(self, tenant: str, reply: Reply, trace: str, outcome: Outcome) -> None:
         """Tell that `reply`'s downlink left in an answer (`sent`), or did not (back to
-        `queued`).
+        `queued`, the outcome is the reason). `trace` is the uplink's id.
         """
+        answered = outcome == "answered"
         report = Report(
             state=State.SENT if answered else State.QUEUED,
             downlink_id=reply.downlink_id,
-            reason="" if answered else NOT_ANSWERED,
+            reason="" if answered else outcome,
         )
-        tag = "answered" if answered else NOT_ANSWERED
         event = DownlinkReport(
-            id=derive_id(f"{reply.downlink_id}.{reply.request}", tag),
+            id=derive_id(f"{reply.downlink_id}.{reply.request}", outcome),
             tenant=tenant,
             device=reply.device,
             time_ms=self._now_ms(),

@@ -26,6 +26,7 @@ from .api import Api
 from .body import too_large, unpack
 from .door import UNAUTHORIZED, Answer, Door, Gate, busy
 from .problem import problem
+from .reports import Outcome
 from .settings import IngestSettings
 
 SERVER = "funicular"
@@ -156,16 +157,18 @@ class Server:
         """
         assert answer.handed_over is not None
         response = self._done(gate, answer.response)
-        answered = False
+        # Where the client has gone before a byte was written, it surely has no downlink.
+        outcome: Outcome = "too_late" if request.transport is None else "not_answered"
         try:
             async with asyncio.timeout(self._settings.answer_write_timeout_s):
-                answered = await _write(request, response)
+                if await _write(request, response):
+                    outcome = "answered"
         except (ConnectionError, TimeoutError) as error:
             _log.debug("an answer did not leave", error=type(error).__name__)
         finally:
             # Also when this task is cancelled by a stop: the downlink must not be lost.
-            answer.handed_over(answered)
-        if not answered and request.transport is not None:
+            answer.handed_over(outcome)
+        if outcome == "not_answered" and request.transport is not None:
             request.transport.abort()
         return response
 
