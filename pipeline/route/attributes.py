@@ -1,0 +1,87 @@
+"""The attributes of a device in its state: a part a scope, each value with its time.
+
+An older time never overwrites a newer value; what changes nothing writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from pipeline.errors import MessageError
+from pipeline.ports import DeviceState
+
+PART_PREFIX = "attributes/"
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+class Change(NamedTuple):
+    """What an update did: the keys, their new values (those deleted have none) and the old."""
+
+    scope: str
+    changed: tuple[str, ...]
+    values: dict[str, Any]
+    previous: dict[str, Any]
+
+
+def values_of(state: DeviceState, key: str, scope: str) -> dict[str, Any]:
+    """Return the values of one scope; never to be changed in place."""
+    part = state.get(key, PART_PREFIX + scope)
+    if part is None:
+        return {}
+    values: dict[str, Any] = part["values"]
+    return values
+
+
+def change(
+    state: DeviceState,
+    key: str,
+    scope: str,
+    values: Mapping[str, Any],
+    *,
+    delete: Iterable[str] = (),
+    time_ms: int,
+    bytes_max: int,
+) -> Change | None:
+    """Set and delete attributes as of `time_ms`; None: nothing changed.
+
+    MessageError (code `attributes_limit`): the scope would be larger than `bytes_max` as JSON.
+    """
+    part = state.get(key, PART_PREFIX + scope) or {"values": {}, "times": {}}
+    now, times = part["values"], part["times"]
+    fresh = {
+        name: value
+        for name, value in values.items()
+        if times.get(name, time_ms) <= time_ms and not (name in now and same(now[name], value))
+    }
+    gone = [name for name in delete if name in now and times.get(name, time_ms) <= time_ms]
+    if not fresh and not gone:
+        return None
+    after = {**now, **fresh}
+    times_after = {**times, **dict.fromkeys(fresh, time_ms)}
+    for name in gone:
+        after.pop(name, None)
+        times_after.pop(name, None)
+    whole = {"values": after, "times": times_after}
+    if fresh and (size := len(_encode(whole))) > bytes_max:
+        raise MessageError(
+            f"the device's {scope} attributes would take {size} bytes; the limit is {bytes_max}",
+            code="attributes_limit",
+            scope=scope,
+            limit=bytes_max,
+        )
+    state.put(key, PART_PREFIX + scope, whole if after else None)
+    changed = tuple(dict.fromkeys([*fresh, *gone]))
+    previous = {name: now[name] for name in changed if name in now}
+    return Change(
+        scope, changed, {name: after[name] for name in changed if name in after}, previous
+    )
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return whether two JSON values are equal: 1 is 1.0, but neither is true."""
+    if isinstance(one, dict | list) or isinstance(other, dict | list):
+        return type(one) is type(other) and _encode(one) == _encode(other)
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)

@@ -1,0 +1,116 @@
+"""What is not a message of a device: changes of attributes, questions, downlinks asked for by
+applications, news of downlinks, forgetting.
+
+In: events of `device.events`. Out: answers on `reply`; work on `downlink.requested`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from pipeline.errors import MessageError
+from pipeline.model.event import (
+    AttributesChange,
+    Cancel,
+    DownlinkCommand,
+    DownlinkReport,
+    Forget,
+    Query,
+    RequestedDownlink,
+)
+from pipeline.model.record import REPLY_TO, derive_id
+from pipeline.model.uplink import Link
+from pipeline.route import attributes, device
+from pipeline.route.attributes import values_of
+from pipeline.route.turn import Pending, Turn
+from pipeline.route.visit import TIMER_PREFIX
+
+_ANSWER = "route-answer"
+
+
+def change_attributes(turn: Turn, event: AttributesChange) -> None:
+    """Set and delete attributes, and answer with the scope as it is then.
+
+    Chains are told of a change afterwards (`turn.pending`).
+    """
+    time_ms = min(event.time_ms, turn.now_ms)  # a clock that is ahead must not lock values
+    try:
+        change = attributes.change(
+            turn.state,
+            turn.key,
+            event.scope,
+            event.set,
+            delete=event.delete,
+            time_ms=time_ms,
+            bytes_max=turn.work.limits.attributes_bytes_max,
+        )
+    except MessageError as fault:
+        if not turn.refuse(derive_id(event.id, _ANSWER), 413, fault.code, fault.message):
+            turn.bury(fault, tag="attributes")
+        return
+    if change is not None:
+        turn.pending.append(Pending(derive_id(event.id, "attributes"), time_ms, change, event.by))
+    turn.reply(derive_id(event.id, _ANSWER), 200, values_of(turn.state, turn.key, event.scope))
+
+
+def answer(turn: Turn, event: Query) -> None:
+    """Answer a question about the device, or hand it on to the owner of its downlinks."""
+    if event.what in ("downlinks", "downlink"):
+        turn.pass_on(event.id)
+        return
+    reply_id = derive_id(event.id, _ANSWER)
+    known, values = turn.known(), turn.attributes()
+    if not known and not any(values.values()):
+        turn.refuse(reply_id, 404, "device_unknown", _unknown(turn))
+    elif event.what == "attributes":
+        turn.reply(reply_id, 200, values[event.scope] if event.scope else values)
+    else:
+        body: dict[str, Any] = {"tenant": turn.tenant, "device": turn.device}
+        turn.reply(reply_id, 200, {**body, **device.shown(known), "attributes": values})
+
+
+def command(turn: Turn, event: DownlinkCommand) -> None:
+    """Hand an application's downlink on, with the way to the device.
+
+    A device that was never heard can only be reached where the command names its integration.
+    """
+    known = turn.known()
+    integration = known.get("integration") or event.integration
+    if not integration:
+        if not turn.refuse(derive_id(event.id, _ANSWER), 404, "device_unknown", _unknown(turn)):
+            turn.bury(MessageError(_unknown(turn), code="device_unknown"), tag="downlink")
+        return
+    link = known.get("link")
+    wanted = RequestedDownlink(
+        id=derive_id(event.id, "downlink"),
+        tenant=event.tenant,
+        device=event.device,
+        integration=integration,
+        time_ms=event.time_ms,
+        request=event.request,
+        device_type=known.get("type", ""),
+        link=msgspec.convert(link, Link) if link else None,
+    )
+    more = {REPLY_TO: who} if (who := turn.record.headers.get(REPLY_TO)) else {}
+    turn.request(wanted.id, wanted, **more)
+
+
+def pass_on(turn: Turn, event: Cancel | DownlinkReport) -> None:
+    """Hand on what only the owner of downlinks can do."""
+    turn.pass_on(event.id)
+
+
+def forget(turn: Turn, event: Forget) -> None:
+    """Remove all that is kept of the device, its timers too; the rest is the downlink stage's."""
+    state, key = turn.state, turn.key
+    for part, _ in list(state.scan(key)):
+        if part.startswith(TIMER_PREFIX):
+            state.cancel_timer(key, part[len(TIMER_PREFIX) :])
+        state.delete(key, part)
+    turn.pass_on(event.id)
+
+
+def _unknown(turn: Turn) -> str:
+    return f"there is no device `{turn.device}`"

@@ -1,0 +1,26 @@
+"""How much one message, one device and one batch may ask of the rules; every limit has a name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Over a limit a message becomes a dead letter, unless the limit's comment says otherwise."""
+
+    steps_max: int = 1_000  # nodes that one message may pass in one chain, its sub-chains included
+    chain_depth_max: int = 16  # chains within chains
+    cascade_depth_max: int = 8  # a change causes a message, which causes a change, which …
+    cascade_messages_max: int = 64  # messages that one record may cause that way
+    attributes_bytes_max: int = 262_144  # one scope of one device, as JSON
+    node_state_bytes_max: int = 65_536  # what one node keeps of one device, as JSON
+    timers_max: int = 1_000  # timers of one device's nodes
+    telemetry_keys_max: int = 256  # last values kept a device; over it only the newest message's
+    # Repeat keys are kept in chunks, each a part of the state that is written whole: small chunks
+    # cost less a message. Over `seen_chunks_max` a device's oldest chunk is forgotten early.
+    seen_keys_max: int = 16
+    seen_chunks_max: int = 64
+    output_bytes_max: int = 900_000  # one record; Kafka takes 1 MiB with its headers by default
+    log_lines_max: int = 1_000  # of one batch; the rest are counted in one last line
+    log_characters_max: int = 4_096  # of one line; the rest is cut off

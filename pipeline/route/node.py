@@ -1,0 +1,140 @@
+"""The port of a rule node, and how the folder is scanned for them.
+
+A node is a frozen pydantic model in `route/nodes/<verb>.py`, named there as `NODE`: what a user
+writes is its fields, its docstring ends in an example (YAML), its outlets say where messages may
+leave, and `apply` decides. Plug-ins of others: entry points `funicular.nodes`.
+
+In: a `Visit` (the message, the device's state, the time). Out: an `Outcome`, and effects through
+the visit's methods. A node keeps nothing itself: the same visit always gives the same outcome.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import textwrap
+from abc import abstractmethod
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from pydantic import Field
+
+from pipeline.errors import MessageError
+from pipeline.expression import Expression, Value
+from pipeline.model.event import DeviceMessage
+from pipeline.route.fields import NodeName, Part, Target
+from pipeline.rulebook.catalogue import Known, Problem
+
+if TYPE_CHECKING:
+    from pipeline.route.visit import Visit
+
+THEN = "then"
+FAILURE = "failure"
+STOP = "stop"
+
+Outcome = str | list[tuple[str, DeviceMessage]]
+"""An outlet's name: the message leaves by it as it is. A list: each message leaves by its outlet,
+one after the other, each to its end; an empty list ends the way here."""
+
+
+class Link(NamedTuple):
+    """Where an outlet leads. `target` None: `then` leads to the next node, all others to `stop`.
+
+    `path` is where the user wrote it, inside the node.
+    """
+
+    outlet: str
+    target: str | None
+    path: tuple[str | int, ...]
+
+
+class Node(Part):
+    """A rule node. Subclasses set `verb` (the YAML's key, and the module's name) and `outlets`."""
+
+    verb: ClassVar[str]
+    outlets: ClassVar[tuple[str, ...]] = ()
+    """All but `failure`, which every node has. An outlet's target is the field of its name."""
+
+    name: NodeName
+    on_failure: Target | None = Field(
+        default=None, description="Where a message goes that this node fails on."
+    )
+
+    @abstractmethod
+    def apply(self, visit: Visit) -> Outcome:
+        """Return where the message goes. MessageError: it leaves by `failure`; what this node did
+        is undone.
+
+        Called once for each message that comes to the node; must not block, nor change the message
+        or what it holds.
+        """
+
+    def apply_timer(self, visit: Visit, data: Any) -> Outcome:  # noqa: ARG002 - the port's shape
+        """Return where the message goes, when a timer that `visit.wake` set is due.
+
+        `visit.message` is the message of the visit that set it; `data` what was given with it.
+        """
+        raise MessageError(f"`{self.verb}` has no timers; was it another node before?", code="node")
+
+    def links(self) -> Iterator[Link]:
+        """Yield where each outlet leads."""
+        for outlet in self.outlets:
+            yield Link(outlet, getattr(self, outlet), (outlet,))
+        if self.on_failure is not None:
+            yield Link(FAILURE, self.on_failure, ("on_failure",))
+
+    def check(self, known: Known) -> Iterator[Problem]:  # noqa: ARG002 - the port's shape
+        """Yield what is wrong with the names that this node refers to; paths inside the node."""
+        yield from ()
+
+    def calls(self) -> tuple[str, ...]:
+        """Return the chains that this node runs."""
+        return ()
+
+    def reads(self) -> frozenset[str]:
+        """Return the names that its expressions speak of."""
+        return frozenset(_names_in(self))
+
+
+class Onward(Node):
+    """A node whose message goes on by `then`."""
+
+    outlets: ClassVar[tuple[str, ...]] = (THEN,)
+
+    then: Target | None = Field(
+        default=None, description="The node to go on with, or `stop`; the next one by default."
+    )
+
+
+def _names_in(value: Any) -> Iterator[str]:
+    if isinstance(value, Expression | Value):
+        yield from value.names
+    elif isinstance(value, Part):
+        for field in type(value).model_fields:
+            yield from _names_in(getattr(value, field))
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _names_in(item)
+
+
+@cache
+def nodes() -> dict[str, type[Node]]:
+    """Return all nodes by verb: the files of `nodes/` and the plug-ins of others."""
+    found: dict[str, type[Node]] = {}
+    package = import_module("pipeline.route.nodes")
+    for module in pkgutil.iter_modules(package.__path__):
+        node: type[Node] = import_module(f"pipeline.route.nodes.{module.name}").NODE
+        found[node.verb] = node
+    for plug_in in entry_points(group="funicular.nodes"):
+        node = plug_in.load()
+        found[node.verb] = node
+    return dict(sorted(found.items()))
+
+
+def example(node: type[Node]) -> str:
+    """Return the example of a node's docstring as YAML: a list of nodes."""
+    text = textwrap.dedent("    " + (node.__doc__ or ""))
+    start = text.find("- name:")
+    return textwrap.dedent(" " * (start - text.rfind("\n", 0, start) - 1) + text[start:])

@@ -1,0 +1,50 @@
+"""`chain`: a message in, run through another chain; the same message out by `then`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from pydantic import Field
+
+from pipeline.route.node import Onward, Outcome
+from pipeline.route.visit import Visit
+from pipeline.rulebook.catalogue import Known, Problem, suggest
+
+
+class RunChain(Onward):
+    """Runs another chain on the message, whatever that chain's `on` says, then goes on.
+
+    The message goes on as it came; attributes that the other chain sets are seen. Where a node
+    fails there and nobody takes it, this node fails and all that the other chain did is undone.
+
+    - name: housekeeping
+      chain: housekeeping
+    - name: archive
+      send: {to: archive}
+    """
+
+    verb: ClassVar[str] = "chain"
+
+    chain: str = Field(min_length=1, description="A chain's name.")
+
+    def apply(self, visit: Visit) -> Outcome:
+        """Run the chain; return `then`."""
+        visit.enter(self.chain)
+        return "then"
+
+    def check(self, known: Known) -> Iterator[Problem]:
+        """Yield a problem where there is no such chain."""
+        if self.chain not in known.chains:
+            yield Problem(
+                ("chain",),
+                f"there is no chain `{self.chain}`",
+                suggest(self.chain, known.chains) or f"write chains/{self.chain}.yaml",
+            )
+
+    def calls(self) -> tuple[str, ...]:
+        """Return the other chain."""
+        return (self.chain,)
+
+
+NODE = RunChain

@@ -1,0 +1,36 @@
+"""`log`: a message in, a line in the log, the message out by `then`."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pipeline.route.fields import Part, TemplateText
+from pipeline.route.node import Onward, Outcome
+from pipeline.route.visit import Visit
+
+
+class LogConfig(Part):
+    """What is said, and how loud."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    message: TemplateText
+
+
+class Log(Onward):
+    """Says something in the log, with tenant, device, chain and node beside it.
+
+    - name: note
+      log: {level: warning, message: "${device.name} has ${telemetry.temperature} °C"}
+    """
+
+    verb: ClassVar[str] = "log"
+
+    log: LogConfig
+
+    def apply(self, visit: Visit) -> Outcome:
+        """Say it; return `then`."""
+        visit.log(self.log.level, self.log.message(visit.scope))
+        return "then"
+
+
+NODE = Log

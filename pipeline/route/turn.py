@@ -1,0 +1,268 @@
+"""One record's or timer's turn: what is known of its device, and what comes of it so far.
+
+In: the device's state, the rules in force, the time. Out: records on `downlink.requested`,
+`delivery.…`, `reply` and `dead.letter`, log lines, changes of attributes that chains are still to
+be told of; all of it can be undone to a mark.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from pipeline.errors import MessageError
+from pipeline.model.dead_letter import bury
+from pipeline.model.event import DeviceMessage
+from pipeline.model.record import (
+    CAUSE_ID,
+    EVENT_ID,
+    REPLY_TO,
+    RULES_VERSION,
+    SCHEMA,
+    SCHEMA_VERSION,
+    TENANT,
+    TRACE_ID,
+    Outgoing,
+    Record,
+)
+from pipeline.model.reply import Reply, ReplyTo
+from pipeline.ports import DeviceState
+from pipeline.route.attributes import Change, values_of
+from pipeline.route.chain import Edge, Rules
+from pipeline.route.limits import Limits
+from pipeline.topics import DEVICE_EVENTS, DOWNLINK_REQUESTED, REPLY
+
+DEVICE_PART = "device"
+TELEMETRY_PART = "telemetry"
+
+_encode = msgspec.json.Encoder().encode
+_decode_reply_to = msgspec.json.Decoder(ReplyTo).decode
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """What a `log` node says; `level` is one of debug, info, warning, error."""
+
+    level: str
+    message: str
+    tenant: str
+    device: str
+    chain: str
+    node: str
+    event_id: str
+
+
+class Pending(NamedTuple):
+    """A change of attributes that chains are to be told of, with the id of that message."""
+
+    id: str
+    time_ms: int
+    change: Change
+    by: str
+
+
+class Mark(NamedTuple):
+    """Where `Turn.undo` goes back to."""
+
+    state: int
+    out: int
+    pending: int
+    lines: int
+
+
+class Work:
+    """What a batch has in common, and what comes of it."""
+
+    __slots__ = (
+        "buried",
+        "fired",
+        "limits",
+        "lines",
+        "now_ms",
+        "out",
+        "partition",
+        "state",
+    )
+
+    def __init__(self, state: DeviceState, partition: int, now_ms: int, limits: Limits) -> None:
+        self.state = state
+        self.partition = partition
+        self.now_ms = now_ms
+        self.limits = limits
+        self.out: list[Outgoing] = []
+        self.lines: list[LogLine] = []
+        self.fired: list[Edge] = []
+        self.buried: list[str] = []
+
+
+class Turn:
+    """See the module. `rules` is None where the tenant has none."""
+
+    __slots__ = (
+        "cause",
+        "device",
+        "key",
+        "now_ms",
+        "pending",
+        "record",
+        "rules",
+        "state",
+        "tenant",
+        "trace",
+        "work",
+    )
+
+    def __init__(
+        self,
+        work: Work,
+        record: Record,
+        rules: Rules | None,
+        *,
+        tenant: str,
+        device: str,
+        cause: str,
+    ) -> None:
+        self.work = work
+        self.state = work.state
+        self.now_ms = work.now_ms
+        self.record = record
+        self.rules = rules
+        self.key = record.key
+        self.tenant = tenant
+        self.device = device
+        self.cause = cause
+        self.trace = record.headers.get(TRACE_ID) or cause
+        self.pending: list[Pending] = []
+
+    def known(self) -> dict[str, Any]:
+        """Return what is known of the device, empty for an unknown one."""
+        return self.state.get(self.key, DEVICE_PART) or {}
+
+    def attributes(self) -> dict[str, dict[str, Any]]:
+        """Return the values of each scope."""
+        state, key = self.state, self.key
+        return {
+            "client": values_of(state, key, "client"),
+            "shared": values_of(state, key, "shared"),
+            "server": values_of(state, key, "server"),
+        }
+
+    def last_telemetry(self) -> dict[str, Any]:
+        """Return the device's last values, as far as a chain needs them (`Rules.needs_last`)."""
+        part = self.state.get(self.key, TELEMETRY_PART)
+        return part["values"] if part else {}
+
+    def emit(
+        self, topic: str, event_id: str, value: Any, *, partition: int | None = None, **more: str
+    ) -> None:
+        """Append a record for this device; `more` are further headers.
+
+        MessageError: it cannot be told in JSON (code `encode`), or is too large (`output_size`).
+        """
+        encoded = encode(value)
+        if len(encoded) > self.work.limits.output_bytes_max:
+            raise MessageError(
+                f"{len(encoded)} bytes are too much for one record",
+                code="output_size",
+                limit=self.work.limits.output_bytes_max,
+            )
+        self.work.out.append(
+            Outgoing(topic, self.key, encoded, self._headers(event_id, more), partition)
+        )
+
+    def request(self, event_id: str, value: Any, **more: str) -> None:
+        """Append a record to `downlink.requested`, on this partition."""
+        self.emit(DOWNLINK_REQUESTED, event_id, value, partition=self.work.partition, **more)
+
+    def pass_on(self, event_id: str) -> None:
+        """Hand the record itself on to `downlink.requested`, with who waits for the answer."""
+        more = {REPLY_TO: who} if (who := self.record.headers.get(REPLY_TO)) else {}
+        self.work.out.append(
+            Outgoing(
+                DOWNLINK_REQUESTED,
+                self.key,
+                self.record.value,
+                self._headers(event_id, more),
+                self.work.partition,
+            )
+        )
+
+    def reply(self, event_id: str, status: int, body: Any) -> bool:
+        """Answer whoever waits for this record; False: nobody does."""
+        waiting = self.record.headers.get(REPLY_TO)
+        if not waiting:
+            return False
+        try:
+            to = _decode_reply_to(waiting)
+        except msgspec.DecodeError:
+            return False
+        answer = Reply(request=to.request, device=self.device, status=status, body=body)
+        headers = self._headers(event_id, {})
+        self.work.out.append(Outgoing(REPLY, to.instance, encode(answer), headers, to.partition))
+        return True
+
+    def refuse(self, event_id: str, status: int, code: str, message: str) -> bool:
+        """Answer with an error; False: nobody waits."""
+        return self.reply(event_id, status, {"error": {"code": code, "message": message}})
+
+    def bury(self, fault: MessageError, *, tag: str, record: Record | None = None) -> None:
+        """Write a dead letter: of this turn's record, or of `record`."""
+        letter = bury(
+            record or self.record,
+            stage="route",
+            reason=fault.code,
+            message=fault.message,
+            detail=fault.detail,
+            now_ms=self.now_ms,
+            tag=tag,
+        )
+        self.work.out.append(letter)
+        self.work.buried.append(fault.code)
+
+    def record_of(self, message: DeviceMessage) -> Record:
+        """Return a message that came with no record of its own as one, to be buried and replayed.
+
+        It is an event as any other on `device.events`, so a replay can take it up.
+        """
+        if message.id == self.record.headers.get(EVENT_ID) and self.record.value is not None:
+            return self.record
+        return Record(
+            topic=DEVICE_EVENTS,
+            partition=self.work.partition,
+            offset=self.record.offset,
+            time_ms=self.record.time_ms,
+            key=self.key,
+            value=encode(message),
+            headers=self._headers(message.id, {}),
+        )
+
+    def mark(self) -> Mark:
+        """Return where things stand."""
+        work = self.work
+        return Mark(self.state.savepoint(), len(work.out), len(self.pending), len(work.lines))
+
+    def undo(self, mark: Mark) -> None:
+        """Take back all that came since the mark; what nodes did is still counted."""
+        self.state.rollback(mark.state)
+        del self.work.out[mark.out :]
+        del self.pending[mark.pending :]
+        del self.work.lines[mark.lines :]
+
+    def _headers(self, event_id: str, more: dict[str, str]) -> dict[str, str]:
+        return {
+            EVENT_ID: event_id,
+            TRACE_ID: self.trace,
+            CAUSE_ID: self.cause,
+            TENANT: self.tenant,
+            RULES_VERSION: self.rules.version if self.rules is not None else "",
+            SCHEMA_VERSION: SCHEMA,
+            **more,
+        }
+
+
+def encode(value: Any) -> bytes:
+    """Return a value as JSON. MessageError (code `encode`): it cannot be told in JSON."""
+    try:
+        return _encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise MessageError(f"cannot be written as JSON: {error}", code="encode") from error

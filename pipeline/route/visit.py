@@ -1,0 +1,297 @@
+"""A message on its way through a chain: what a node sees, and the effects that it may ask for.
+
+In: a message and a chain. Out: the effects, in the turn's outputs and in the device's state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from pipeline.errors import MessageError
+from pipeline.model.delivery import Delivery
+from pipeline.model.downlink import DownlinkRequest
+from pipeline.model.event import DeviceMessage, RequestedDownlink
+from pipeline.model.record import derive_id
+from pipeline.model.uplink import Link
+from pipeline.route import attributes
+from pipeline.route.chain import Chain, Step
+from pipeline.route.message import Scope, plain
+from pipeline.route.node import FAILURE, Outcome
+from pipeline.route.turn import LogLine, Pending, Turn, encode
+from pipeline.topics import delivery_topic
+
+TIMER_PREFIX = "timer/"
+
+
+class Start(NamedTuple):
+    """Where a walk begins; `apply` stands in for the first node's (a timer's, for instance)."""
+
+    position: int = 0
+    apply: Callable[[Any], Outcome] | None = None
+
+
+BEGIN = Start()
+_LEFT_OUT = "…"
+
+
+class Visit:
+    """What nodes are given. `message` and `scope` change from node to node; a node reads them,
+    and asks for effects by the methods.
+    """
+
+    __slots__ = (
+        "_base",
+        "_chain",
+        "_depth",
+        "_made",
+        "_steps_left",
+        "_time_ms",
+        "_turn",
+        "message",
+        "now_ms",
+        "scope",
+        "step",
+    )
+
+    def __init__(
+        self, turn: Turn, chain: Chain, message: DeviceMessage, *, base: str, time_ms: int
+    ) -> None:
+        self._turn = turn
+        self._chain = chain
+        self._base = base  # what the ids of effects derive from: one run of a chain, for ever
+        self._time_ms = time_ms
+        self._made = 0
+        self._depth = 0
+        self._steps_left = turn.work.limits.steps_max
+        self.now_ms = turn.now_ms
+        self.message = message
+        self.scope = Scope(message, turn)
+        self.step: Step = chain.steps[0]
+
+    # What a node may ask.
+
+    def plain(self) -> dict[str, Any]:
+        """Return the message as applications get it."""
+        return plain(self.message, self._turn.known())
+
+    def recall(self) -> Any:
+        """Return what this node remembered of this device; None: nothing."""
+        return self._turn.state.get(self._turn.key, self.step.part)
+
+    # What a node may do.
+
+    def remember(self, value: Any) -> None:
+        """Keep a JSON value for this node and device; None forgets."""
+        turn = self._turn
+        if (
+            value is not None
+            and (size := len(encode(value))) > turn.work.limits.node_state_bytes_max
+        ):
+            raise MessageError(
+                f"the node would keep {size} bytes of this device",
+                code="node_state",
+                limit=turn.work.limits.node_state_bytes_max,
+            )
+        turn.state.put(turn.key, self.step.part, value)
+
+    def wake(self, name: str, at_ms: int, data: Any = None) -> None:
+        """Ask for `apply_timer` at `at_ms`, with this message; replaces this node's timer `name`.
+
+        A time that is not ahead is the next millisecond.
+        """
+        turn, timer = self._turn, f"{self.step.part}/{name}"
+        entry = TIMER_PREFIX + timer
+        timers_max = turn.work.limits.timers_max
+        if turn.state.get(turn.key, entry) is None and (
+            sum(1 for _ in turn.state.scan(turn.key, TIMER_PREFIX)) >= timers_max
+        ):
+            raise MessageError(
+                f"the device has {timers_max} timers already", code="timers", limit=timers_max
+            )
+        due_ms = max(at_ms, self.now_ms + 1)
+        position = {
+            "chain": self.step.chain,
+            "node": self.step.name,
+            "rules": turn.rules.version if turn.rules else "",
+            "trace": turn.trace,
+            "message": msgspec.to_builtins(
+                msgspec.structs.replace(self.message, link=None, window=None)
+            ),
+            "data": data,
+        }
+        turn.state.set_timer(turn.key, timer, due_ms, position)
+        turn.state.put(turn.key, entry, due_ms)
+
+    def cancel_wake(self, name: str) -> None:
+        """Take this node's timer back, whether or not it is set."""
+        turn, timer = self._turn, f"{self.step.part}/{name}"
+        turn.state.cancel_timer(turn.key, timer)
+        turn.state.delete(turn.key, TIMER_PREFIX + timer)
+
+    def change_attributes(
+        self, scope: str, values: dict[str, Any], delete: tuple[str, ...] = ()
+    ) -> bool:
+        """Set and delete attributes of the device as of the message's time; False: no change.
+
+        Later nodes see them at once; chains are told of a change when all chains have had the
+        message.
+        """
+        turn = self._turn
+        change = attributes.change(
+            turn.state,
+            turn.key,
+            scope,
+            values,
+            delete=delete,
+            time_ms=self._time_ms,
+            bytes_max=turn.work.limits.attributes_bytes_max,
+        )
+        if change is None:
+            return False
+        self.scope.pop("attributes", None)
+        by = f"{self.step.chain}/{self.step.name}"
+        turn.pending.append(Pending(self._id("a"), self._time_ms, change, by))
+        return True
+
+    def send_downlink(self, request: DownlinkRequest) -> str:
+        """Ask for a downlink to the device; returns its id."""
+        turn, message = self._turn, self.message
+        known = turn.known()
+        link = known.get("link")
+        wanted = RequestedDownlink(
+            id=self._id(),
+            tenant=turn.tenant,
+            device=turn.device,
+            integration=known.get("integration") or message.integration,
+            time_ms=self.now_ms,
+            request=msgspec.structs.replace(request, source=f"{self.step.chain}/{self.step.name}"),
+            device_type=known.get("type", ""),
+            link=msgspec.convert(link, Link) if link else None,
+            metadata=message.metadata,
+        )
+        turn.request(wanted.id, wanted)
+        return wanted.id
+
+    def send(self, destination: str, body: Any) -> None:
+        """Hand a body to a sink."""
+        turn = self._turn
+        delivery = Delivery(
+            id=self._id(),
+            tenant=turn.tenant,
+            device=turn.device,
+            destination=destination,
+            time_ms=self.now_ms,
+            body=body,
+        )
+        turn.emit(delivery_topic(turn.tenant, destination), delivery.id, delivery)
+
+    def log(self, level: str, message: str) -> None:
+        """Say something in the log."""
+        turn = self._turn
+        limits = turn.work.limits
+        if len(message) > limits.log_characters_max:
+            message = message[: limits.log_characters_max] + _LEFT_OUT
+        turn.work.lines.append(
+            LogLine(
+                level=level,
+                message=message,
+                tenant=turn.tenant,
+                device=turn.device,
+                chain=self.step.chain,
+                node=self.step.name,
+                event_id=self.message.id,
+            )
+        )
+
+    def enter(self, name: str) -> None:
+        """Run another chain on this message to its end; what it makes of the message stays there.
+
+        MessageError: it failed, there is no such chain, or chains are too deep in one another.
+        """
+        turn = self._turn
+        chain = turn.rules.chains.get(name) if turn.rules else None
+        if chain is None:
+            raise MessageError(f"there is no chain `{name}`", code="chain_gone")
+        if self._depth >= turn.work.limits.chain_depth_max:
+            raise MessageError(
+                f"chains run each other {self._depth} deep",
+                code="chain_depth",
+                limit=turn.work.limits.chain_depth_max,
+            )
+        step, message, scope = self.step, self.message, self.scope
+        self._depth += 1
+        self.walk(chain, message)
+        self._depth -= 1
+        self.step, self.message, self.scope = step, message, scope
+        scope.pop("attributes", None)  # the other chain may have changed them
+
+    # What the stage does.
+
+    def walk(self, chain: Chain, message: DeviceMessage, start: Start = BEGIN) -> None:
+        """Take a message from a position to every end that it comes to.
+
+        MessageError: a node failed and nobody takes it; `step` says which.
+        """
+        position, apply = start
+        waiting: list[tuple[int, DeviceMessage]] = []
+        steps, fired = chain.steps, self._turn.work.fired
+        while True:
+            if position < 0:
+                if not waiting:
+                    return
+                position, message = waiting.pop()
+            self._steps_left -= 1
+            if self._steps_left < 0:
+                raise self._too_many_steps()
+            if message is not self.message:
+                self.message = message
+                self.scope = Scope(message, self._turn)
+            self.step = step = steps[position]
+            if step.failure is None:
+                outcome = (apply or step.apply)(self)
+            else:
+                outcome = self._attempt(step, apply or step.apply)
+            apply = None
+            if type(outcome) is str:
+                edge = step.edges[outcome]
+                fired.append(edge)
+                position = edge.target
+                continue
+            position = -1
+            for outlet, made in reversed(outcome):
+                edge = step.edges[outlet]
+                fired.append(edge)
+                if edge.target >= 0:
+                    waiting.append((edge.target, made))
+
+    def _attempt(self, step: Step, apply: Any) -> Outcome:
+        """Apply a node whose failure has somewhere to go: undo what it did, and say why there."""
+        turn, message, scope, depth = self._turn, self.message, self.scope, self._depth
+        mark = turn.mark()
+        try:
+            outcome: Outcome = apply(self)
+        except MessageError as fault:
+            if fault.code == "steps":
+                raise
+            turn.undo(mark)
+            failure = {"node": self.step.name, "reason": fault.code, "message": fault.message}
+            self.step, self.message, self.scope, self._depth = step, message, scope, depth
+            scope.pop("attributes", None)
+            metadata = {**message.metadata, FAILURE: failure}
+            return [(FAILURE, msgspec.structs.replace(message, metadata=metadata))]
+        return outcome
+
+    def _too_many_steps(self) -> MessageError:
+        steps_max = self._turn.work.limits.steps_max
+        return MessageError(
+            f"the message passed {steps_max} nodes and is still on its way",
+            code="steps",
+            limit=steps_max,
+        )
+
+    def _id(self, kind: str = "") -> str:
+        self._made += 1
+        return derive_id(self._base, f"{self._chain.tag}-{kind}{self._made}")
