@@ -1,0 +1,446 @@
+// The driver: runs one script over a batch of calls, inside the script's own context.
+//
+// In: the script as a factory (its source in a function, so that every call starts from fresh
+// variables), and a batch as JSON text. Out: JSON text, one outcome a call:
+// {"value": …} or {"error": {code, message, name, line, column}}.
+// Evaluates to a function that takes (limits as JSON text) and gives an object of functions for
+// the Python side. Functions whose frames may stand in a script's stack have names that begin
+// with '#', which no function declaration can have: so a line number is always the script's own.
+(function (limitsText) {
+  'use strict';
+  const {parse, stringify} = JSON;
+  const {defineProperty, deleteProperty, getOwnPropertyDescriptor, getPrototypeOf, ownKeys} = Reflect;
+  const {isArray, prototype: {join, slice}} = Array;
+  const {isFinite, isInteger} = Number;
+  const {isView} = ArrayBuffer;
+  const fromBase64 = Uint8Array.fromBase64;
+  const fromCharCode = String.fromCharCode;
+  const NativeDate = Date;
+  const NativeError = Error;
+  const NativePromise = Promise;
+  const now = Date.now;
+  const global = globalThis;
+  const limits = parse(limitsText);
+
+  let factory = null;
+  let operation = '';
+  let thingsboard = false;
+  let calls = [];
+  let position = 0;
+  let out = [];
+  let outLength = 0;
+  let broken = false;
+  let restoring = false;
+
+  // ---- what goes into a script ----
+
+  const toBytes = (text) => text ? slice.call(fromBase64(text)) : [];
+  // Text as UTF-8, as JSON bodies are; a broken sequence is U+FFFD.
+  function decodeUtf8(bytes) {
+    let text = '';
+    for (let i = 0; i < bytes.length;) {
+      const first = bytes[i++] & 255;
+      let more = first < 0x80 ? 0 : first < 0xC2 ? -1 : first < 0xE0 ? 1 : first < 0xF0 ? 2
+        : first < 0xF5 ? 3 : -1;
+      let point = more === 0 ? first : more === 1 ? first & 31 : more === 2 ? first & 15 : first & 7;
+      let lowest = more === 2 ? 0x800 : more === 3 ? 0x10000 : 0;
+      for (; more > 0; more--) {
+        if (i >= bytes.length || (bytes[i] & 0xC0) !== 0x80) { more = -1; break; }
+        point = point << 6 | bytes[i++] & 63;
+      }
+      const bad = more < 0 || point < lowest || point > 0x10FFFF || (point >= 0xD800 && point < 0xE000);
+      if (bad) text += '\uFFFD';
+      else if (point < 0x10000) text += fromCharCode(point);
+      else text += fromCharCode(0xD800 + (point - 0x10000 >> 10), 0xDC00 + (point - 0x10000 & 1023));
+    }
+    return text;
+  }
+
+  const silent = {['#console']() {}}['#console'];
+  const console = {};
+  for (const name of ['log', 'debug', 'info', 'warn', 'error', 'trace']) console[name] = silent;
+  const offered = {
+    console,
+    decodeToString: {['#decodeToString'](payload) { return decodeUtf8(payload); }}['#decodeToString'],
+    decodeToJson: {['#decodeToJson'](payload) { return parse(decodeUtf8(payload)); }}['#decodeToJson'],
+  };
+  // The engine's own, not the field's, and the one enumerable global.
+  delete global.performance;
+  // Not enumerable, as all that is built in: what is enumerable on the global object is a script's
+  // implicit global, and goes after its call.
+  for (const name of ownKeys(offered)) {
+    Object.defineProperty(global, name, {value: offered[name], writable: true, configurable: true});
+  }
+
+  // ---- what comes out ----
+
+  class Refused extends NativeError {}
+  function refuse(message, code) {
+    const error = new Refused(message);
+    error.code = code || 'script_result';
+    return error;
+  }
+
+  // What JSON has no word for, met while a result is written.
+  let odd = false;
+  // As the field's engines write JSON: undefined is null and keeps its name, half a surrogate pair
+  // is U+FFFD, a typed array is an array.
+  function replacer(key, value) {
+    switch (typeof value) {
+      case 'number':
+        if (!isFinite(value)) odd = true;
+        return value;
+      case 'boolean':
+        return value;
+      case 'string':
+        return value.toWellFormed();
+      case 'object':
+        return value !== null && isView(value) && value.length !== undefined ? slice.call(value) : value;
+      case 'undefined':
+        return null;
+      default:
+        odd = true;
+        return null;
+    }
+  }
+
+  function isDeeper(value, levels) {
+    if (levels === 0) return true;
+    for (const key in value) {
+      const item = value[key];
+      if (typeof item === 'object' && item !== null && isDeeper(item, levels - 1)) return true;
+    }
+    return false;
+  }
+
+  // Says where the walk met what JSON cannot say.
+  function complain(value, path, root, depth) {
+    const type = typeof value;
+    if (depth > limits.depth_max) {
+      return `${root} is nested deeper than ${limits.depth_max} levels, or refers to itself`;
+    }
+    if (type === 'number' && !isFinite(value)) return `${path} is ${value}, which JSON has no word for`;
+    if (type === 'function' || type === 'symbol' || type === 'bigint') {
+      return `${path} is a ${type}, which JSON has no word for`;
+    }
+    if (type === 'object' && value !== null) {
+      for (const key in value) {
+        const inner = isArray(value) ? `${path}[${key}]` : `${path}.${key}`;
+        const found = complain(value[key], inner, root, depth + 1);
+        if (found) return found;
+      }
+    }
+    return '';
+  }
+
+  function toJson(value, path) {
+    let text;
+    odd = false;
+    try {
+      text = stringify(value, replacer);
+    } catch (error) {
+      // A circle, or too deep for the engine; or a getter of the script's own threw.
+      if (error === null || error instanceof InternalError) throw error;
+      throw refuse(complain(value, path, path, 0) || String(error));
+    }
+    // A level takes two characters at least.
+    if (text.length > 2 * limits.depth_max && isDeeper(value, limits.depth_max)) odd = true;
+    if (odd) throw refuse(complain(value, path, path, 0) || `${path} is not JSON`);
+    if (text.indexOf('\\ud') >= 0 && /(?:^|[^\\])(?:\\\\)*\\ud/.test(text)) {
+      throw refuse(`a name in ${path} is not Unicode`);
+    }
+    if (text.length > limits.result_bytes_max) {
+      throw refuse(`${path} has ${text.length} characters as JSON; at most ${limits.result_bytes_max} are allowed`);
+    }
+    return text;
+  }
+
+  function words(list) {
+    if (list === undefined || list === null || list === '') return [];
+    return (isArray(list) ? list : [list]).map((word) => {
+      if (typeof word === 'string') return word;
+      if (word instanceof NativeError) return String(word);
+      return typeof word === 'object' ? stringify(word) : String(word);
+    });
+  }
+
+  function wordsToJson(list) {
+    return list === undefined || list === null || list.length === 0 ? '[]' : toJson(words(list), 'warnings');
+  }
+
+  const named = (value) => value === null ? 'null' : isArray(value) ? 'an array'
+    : typeof value === 'object' ? 'an object' : value === undefined ? 'undefined' : `a ${typeof value}`;
+  const isObject = (value) => typeof value === 'object' && value !== null && !isArray(value);
+
+  function requireObject(result, name) {
+    if (!isObject(result)) throw refuse(`${name} returned ${named(result)} where an object is needed`);
+    if (result instanceof NativePromise) throw refuse(`${name} returned a Promise; a script cannot wait`);
+    if (result.errors === undefined) return;
+    const errors = words(result.errors);
+    if (errors.length) throw refuse(errors.join(', '), 'script_errors');
+  }
+
+  function decoded(result, name) {
+    requireObject(result, name);
+    let data = result.data;
+    if (data === undefined || data === null) {
+      let known = false, any = false;
+      for (const key in result) {
+        any = true;
+        if (key === 'data' || key === 'warnings' || key === 'errors') known = true;
+      }
+      if (any && !known) throw refuse(`${name} returned no \`data\`: return {data: {…}}`);
+      data = {};
+    }
+    return withData(data, result.warnings);
+  }
+
+  function withData(data, warnings) {
+    if (!isObject(data)) throw refuse(`data is ${named(data)} where an object is needed`);
+    return `{"data":${toJson(data, 'data')},"warnings":${wordsToJson(warnings)}}`;
+  }
+
+  function encoded(bytes, fPort, warnings) {
+    if (isView(bytes) && bytes.length !== undefined) bytes = slice.call(bytes);
+    if (!isArray(bytes)) throw refuse(`bytes is ${named(bytes)} where an array of bytes is needed`);
+    if (bytes.length > limits.encoded_bytes_max) {
+      throw refuse(`bytes has ${bytes.length} bytes; at most ${limits.encoded_bytes_max} are allowed`);
+    }
+    for (let i = 0; i < bytes.length; i++) {
+      const byte = bytes[i];
+      if (!isInteger(byte) || byte < 0 || byte > 255) {
+        const shown = typeof byte === 'string' ? stringify(byte) : typeof byte === 'number' ? byte : named(byte);
+        throw refuse(`bytes[${i}] is ${shown}, not a whole number from 0 to 255`);
+      }
+    }
+    if (fPort === undefined || fPort === null) fPort = null;
+    else if (!isInteger(fPort) || fPort < 0 || fPort > 255) {
+      throw refuse(`fPort is ${typeof fPort === 'number' ? fPort : named(fPort)}, not a whole number from 0 to 255`);
+    }
+    return `{"bytes":${stringify(bytes)},"fPort":${fPort},"warnings":${wordsToJson(warnings)}}`;
+  }
+
+  function plain(result, name) {
+    if (result === undefined || result === null) throw refuse(`${name} returned ${result}`);
+    if (typeof result !== 'object') throw refuse(`${name} returned ${named(result)} where an object is needed`);
+    if (!isArray(result)) requireObject(result, name);
+    return toJson(result, 'the result');
+  }
+
+  function missing(...names) {
+    return refuse(`the script defines no function ${names.join(' or ')}`, 'script_missing');
+  }
+
+  // ---- the contracts ----
+
+  function input(argument) {
+    const value = {bytes: toBytes(argument.bytes), fPort: argument.fPort};
+    if (argument.recvTime !== undefined && argument.recvTime !== null) {
+      value.recvTime = new NativeDate(argument.recvTime);
+    }
+    if (argument.variables !== undefined) value.variables = argument.variables;
+    return value;
+  }
+
+  const operations = {
+    decode_uplink(argument) {
+      const [decodeUplink, Decoder, Converter, Validator] = factory.call(global, 0);
+      if (thingsboard) {
+        if (Decoder) return plain(Decoder(toBytes(argument.payload), argument.metadata), 'Decoder');
+        if (!decodeUplink) throw missing('Decoder', 'decodeUplink');
+        const {payload, metadata} = argument;
+        const given = {bytes: toBytes(payload), fPort: metadata && metadata.fPort, metadata};
+        return plain(decodeUplink(given), 'decodeUplink');
+      }
+      if (decodeUplink) return decoded(decodeUplink(input(argument)), 'decodeUplink');
+      if (!Decoder) throw missing('decodeUplink', 'Decoder');
+      const port = argument.fPort;
+      let data = Decoder(toBytes(argument.bytes), port);
+      if (!isObject(data)) throw refuse(`Decoder returned ${named(data)} where an object is needed`);
+      if (Converter) {
+        data = Converter(data, port);
+        if (!isObject(data)) throw refuse(`Converter returned ${named(data)} where an object is needed`);
+      }
+      if (Validator) {
+        const verdict = Validator(data, port);
+        if (verdict === false) throw refuse('the Validator refused it', 'script_errors');
+        if (verdict !== true) throw refuse(`Validator returned ${named(verdict)}, not true or false`);
+      }
+      return withData(data);
+    },
+    encode_downlink(argument) {
+      const [encodeDownlink, Encoder] = factory.call(global, 1);
+      if (thingsboard) {
+        const {msg, metadata, msgType, integrationMetadata} = argument;
+        if (Encoder) return plain(Encoder(msg, metadata, msgType, integrationMetadata), 'Encoder');
+        if (!encodeDownlink) throw missing('Encoder', 'encodeDownlink');
+        return plain(encodeDownlink({data: msg, metadata, msgType, integrationMetadata}), 'encodeDownlink');
+      }
+      const {data, fPort, variables} = argument;
+      if (encodeDownlink) {
+        const given = {data, fPort: fPort === null ? undefined : fPort};
+        if (variables !== undefined) given.variables = variables;
+        const result = encodeDownlink(given);
+        requireObject(result, 'encodeDownlink');
+        return encoded(result.bytes, result.fPort, result.warnings);
+      }
+      if (!Encoder) throw missing('encodeDownlink', 'Encoder');
+      return encoded(Encoder(data, fPort), null);
+    },
+    decode_downlink(argument) {
+      const [decodeDownlink] = factory.call(global, 2);
+      if (!decodeDownlink) throw missing('decodeDownlink');
+      return decoded(decodeDownlink(input(argument)), 'decodeDownlink');
+    },
+  };
+
+  // ---- errors ----
+
+  // The topmost frame that is the script's: not native, not the driver's.
+  function place(stack) {
+    for (const frame of stack.split('\n')) {
+      const found = /^ {4}at (.*?) ?\(?<input>:(\d+):(\d+)\)?$/.exec(frame);
+      if (found === null || found[1].startsWith('#')) continue;
+      const line = +found[2], column = +found[3];
+      return {line, column: line === 1 ? column - limits.column_offset : column};
+    }
+    return {line: 0, column: 0};
+  }
+
+  function describe(error) {
+    if (error instanceof Refused) return {code: error.code, message: error.message};
+    if (error === null) {
+      // The engine throws null where there is no memory left for an error.
+      broken = true;
+      return {code: 'script_memory', message: 'the script ran out of memory (or threw null)'};
+    }
+    let name = '', message, line = 0, column = 0;
+    if (typeof error === 'object' && typeof error.message === 'string') {
+      name = String(error.name);
+      message = name ? `${name}: ${error.message}` : error.message;
+      if (error.message === 'out of memory') {
+        broken = true;
+        return {code: 'script_memory', message: 'the script ran out of memory'};
+      }
+      if (error.message === 'Maximum call stack size exceeded') broken = true;
+      if (typeof error.stack === 'string') ({line, column} = place(error.stack));
+    } else {
+      message = typeof error === 'object' ? stringify(error) : String(error);
+    }
+    return {code: 'script_threw', name, message: String(message).slice(0, limits.message_max), line, column};
+  }
+
+  function failure(error) {
+    try {
+      return `{"error":${stringify(describe(error), replacer)}}`;
+    } catch (worse) {
+      broken = true;
+      return '{"error":{"code":"script_threw","message":"an error that cannot be shown was thrown"}}';
+    }
+  }
+
+  // ---- what a script may have altered ----
+
+  // Every object that scripts share: values of data properties, and how many properties there are.
+  const snapshot = [];
+  const seen = new Set([global]);
+  function remember(object) {
+    const keys = [], values = [];
+    const names = ownKeys(object);
+    for (const key of names) {
+      const property = getOwnPropertyDescriptor(object, key);
+      if ('value' in property) { keys.push(key); values.push(property.value); }
+    }
+    snapshot.push({object, names, keys, values, prototype: getPrototypeOf(object)});
+    for (const value of values) {
+      const type = typeof value;
+      if (type === 'function' ? ownKeys(value).includes('prototype') : type === 'object' && value !== null) {
+        if (!seen.has(value)) { seen.add(value); remember(value); }
+      }
+    }
+  }
+
+  function isAltered() {
+    for (const {object, names, keys, values, prototype} of snapshot) {
+      if (ownKeys(object).length !== names.length || getPrototypeOf(object) !== prototype) return true;
+      for (let i = 0; i < keys.length; i++) {
+        if (object[keys[i]] !== values[i] && values[i] === values[i]) return true;
+      }
+    }
+    return false;
+  }
+
+  // Puts everything back; where that is not possible, this context must go.
+  function restore() {
+    for (const {object, names: before, keys, values} of snapshot) {
+      for (let i = 0; i < keys.length; i++) {
+        if (object[keys[i]] !== values[i] && values[i] === values[i]) {
+          const property = {value: values[i], writable: true, enumerable: false, configurable: true};
+          if (!defineProperty(object, keys[i], property)) broken = true;
+        }
+      }
+      const names = ownKeys(object);
+      if (names.length === before.length) continue;
+      for (const name of names) {
+        if (!before.includes(name) && !deleteProperty(object, name)) broken = true;
+      }
+    }
+    if (isAltered()) broken = true;
+  }
+
+  // ---- what Python calls ----
+
+  return {
+    prepare(compiled) {
+      factory = compiled;
+      remember(global);
+      for (const hidden of [[][Symbol.iterator](), (function* () {})(), new Map().entries()]) {
+        for (let proto = getPrototypeOf(hidden); proto !== null; proto = getPrototypeOf(proto)) {
+          if (!seen.has(proto)) { seen.add(proto); remember(proto); }
+        }
+      }
+    },
+    load(text, wanted, isThingsboard, isAltering) {
+      calls = parse(text);
+      operation = wanted;
+      thingsboard = isThingsboard;
+      restoring = isAltering;
+      position = 0;
+      out = [];
+      return calls.length;
+    },
+    run(slice_ms, count_max) {
+      out = [];
+      outLength = 0;
+      const step = operations[operation];
+      const end = calls.length - position > count_max ? position + count_max : calls.length;
+      const stop = now() + slice_ms;
+      while (position < end && !broken) {
+        let text;
+        try {
+          text = `{"value":${step(calls[position])}}`;
+        } catch (error) {
+          text = failure(error);
+        }
+        if (restoring) restore();
+        for (const name in global) deleteProperty(global, name);
+        out[out.length] = text;
+        outLength += text.length;
+        calls[position] = null;
+        position += 1;
+        if (now() >= stop || outLength > limits.slice_bytes_max) break;
+      }
+      return join.call(out, ',');
+    },
+    drain() { return join.call(out, ','); },
+    position() { return position; },
+    isBroken() { return broken; },
+    isAltered,
+    functions() {
+      const names = ['decodeUplink', 'Decoder', 'Converter', 'Validator', 'encodeDownlink', 'Encoder', 'decodeDownlink'];
+      const values = [...factory.call(global, 0), ...factory.call(global, 1), ...factory.call(global, 2)];
+      return stringify(names.filter((name, i) => values[i]));
+    },
+    failure,
+  };
+})

@@ -1,0 +1,257 @@
+"""JavaScript by quickjs-ng, inside the child process: requests in, outcomes out.
+
+Why quickjs-ng and not V8 (mini-racer): FIGURES
+
+One context (a JavaScript world of its own) a script. Every call starts from fresh variables: the
+source is a function that is run anew for each call. A script that alters what is built in (adds to
+`String.prototype`, replaces `Math.round`, defines a global that no loop sees) is found out: its
+outcomes are thrown away, its calls run again, and from then on all is put back after each call.
+So a call never sees what another left, as in The Things Stack. Nothing that The Things Stack lacks
+is offered, so that a script which works here works there: no `module`, no
+`require`; `console` says nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# The package `quickjs` wraps this module, and starts a thread that a confined child cannot have.
+from _quickjs import (  # type: ignore[import-not-found]  # compiled, without stubs
+    Context,
+    JSException,
+    StackOverflow,
+)
+
+from pipeline.script.confinement import arm
+from pipeline.script.frames import Request
+
+if TYPE_CHECKING:
+    from pipeline.script.serve import Emit
+
+_DRIVER = Path(__file__).with_name("driver.js").read_text(encoding="utf-8")
+
+_HEAD = "(function(){"
+# Which of its functions a script defines, by the operation that asks: see `operations` in
+# driver.js. `arguments[0]`, since a name would stand in the script's scope.
+_NAMES = (
+    ("decodeUplink", "Decoder", "Converter", "Validator"),
+    ("encodeDownlink", "Encoder"),
+    ("decodeDownlink",),
+)
+_TAIL = (
+    "\n;switch(arguments[0]){"
+    + "".join(
+        f"case {index}:return["
+        + ",".join(f"typeof {name}=='function'?{name}:void 0" for name in names)
+        + "];"
+        for index, names in enumerate(_NAMES)
+    )
+    + "}})"
+)
+_PLACE = re.compile(r"^ {4}at (?:(?!#)[^\n]* \()?<input>:(\d+):(\d+)\)?$", re.MULTILINE)
+
+
+class _Unusable(Exception):  # noqa: N818 - not an error of ours: an outcome on its way
+    """The script cannot be run at all; `outcome` says why, for each of its calls."""
+
+    def __init__(self, outcome: str) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+
+
+def _failed(code: str, message: str, line: int = 0, column: int = 0) -> str:
+    error = {"code": code, "message": message, "line": line, "column": column}
+    return json.dumps({"error": error})
+
+
+class _World:
+    """One script's context, with the driver in it."""
+
+    def __init__(self, source: str, limits: dict[str, Any]) -> None:
+        context = self._context = Context()
+        context.set_memory_limit(limits["memory_bytes"])
+        context.set_max_stack_size(limits["stack_bytes"])
+        context.set_time_limit((limits["call_ms"] + limits["slice_ms"]) / 1000)
+        settings = {
+            "depth_max": limits["depth_max"],
+            "result_bytes_max": limits["result_bytes_max"],
+            "encoded_bytes_max": limits["encoded_bytes_max"],
+            "message_max": limits["message_max"],
+            "slice_bytes_max": limits["slice_bytes_max"],
+            "column_offset": len(_HEAD),
+        }
+        driver = context.eval(_DRIVER)(json.dumps(settings))
+        pick = context.eval("(function (driver, name) { return driver[name]; })")
+        self.load = pick(driver, "load")
+        self.run = pick(driver, "run")
+        self.drain = pick(driver, "drain")
+        self.position = pick(driver, "position")
+        self.is_broken = pick(driver, "isBroken")
+        self.is_altered = pick(driver, "isAltered")
+        self.functions = pick(driver, "functions")
+        self.failure = pick(driver, "failure")
+        pick(driver, "prepare")(context.eval(_HEAD + source + _TAIL))
+
+    def has_jobs(self) -> bool:
+        """Whether the script left promises behind; tells by starting one, so drop the world."""
+        return bool(self._context.execute_pending_job())
+
+
+class JavaScript:
+    """The engine of a JavaScript child."""
+
+    def __init__(self, limits: dict[str, Any]) -> None:
+        self._limits = limits
+        self._worlds: OrderedDict[bytes, _World] = OrderedDict()
+        self._altering: OrderedDict[bytes, None] = OrderedDict()
+        self._hard_s = (limits["call_ms"] * 3 + limits["slice_ms"]) / 1000
+
+    def run(self, request: Request, emit: Emit) -> None:
+        """See `serve.Engine`."""
+        if request.operation == "check":
+            emit(f"[{self._check(request.source)}]".encode())
+            return
+        begin = 0
+        while begin < request.count:
+            begin = self._run_in_one_world(request, begin, emit)
+
+    def _run_in_one_world(self, request: Request, begin: int, emit: Emit) -> int:
+        """Run calls from `begin` until the world must go; return the first call not yet run."""
+        altering = request.source in self._altering
+        arm(self._hard_s)
+        try:
+            world = self._take(request.source)
+        except _Unusable as unusable:
+            arm(0)
+            emit(("[" + ",".join([unusable.outcome] * (request.count - begin)) + "]").encode())
+            return request.count
+        text = request.text(begin, request.count)
+        try:
+            world.load(text, request.operation, request.contract == "thingsboard", altering)
+        except JSException:
+            self._worlds.pop(request.source, None)
+            return self._emit_one(_failed("script_memory", "no room for the input"), begin, emit)
+        start = begin
+        while begin < request.count:
+            arm(self._hard_s)
+            outcomes, done, keep = self._slice(world, 1 if request.careful else request.count)
+            altered = not altering and _is_altered(world)
+            arm(0)
+            if altered:
+                # One call may have seen what another left: these outcomes are not to be trusted.
+                del self._worlds[request.source]
+                self._remember_altering(request.source)
+                return begin
+            begin = start + done
+            emit(f"[{outcomes}]".encode())
+            if not keep:
+                del self._worlds[request.source]
+                return begin
+        return begin
+
+    @staticmethod
+    def _emit_one(outcome: str, begin: int, emit: Emit) -> int:
+        arm(0)
+        emit(f"[{outcome}]".encode())
+        return begin + 1
+
+    def _slice(self, world: _World, count: int) -> tuple[str, int, bool]:
+        """Return outcomes, how many calls of the load are done, whether the world can go on."""
+        try:
+            outcomes = world.run(self._limits["slice_ms"], count)
+            return outcomes, world.position(), not (world.is_broken() or world.has_jobs())
+        except (JSException, StackOverflow) as error:
+            outcomes, done = world.drain(), world.position()
+            outcome = self._stopped(str(error))
+            return f"{outcomes},{outcome}" if outcomes else outcome, done + 1, False
+
+    def _stopped(self, text: str) -> str:
+        """Return the outcome of a call that the driver could not catch."""
+        found = _PLACE.search(text)
+        line, column = (int(found[1]), int(found[2])) if found else (0, 0)
+        if line == 1:
+            column = max(0, column - len(_HEAD))
+        message = text.partition("\n")[0]
+        if message == "InternalError: interrupted":
+            limit = self._limits["call_ms"]
+            return _failed("script_time", f"stopped after {limit} ms", line, column)
+        if message in {"InternalError: out of memory", "null"}:
+            return _failed("script_memory", "the script ran out of memory", line, column)
+        return _failed("script_threw", message[: self._limits["message_max"]], line, column)
+
+    def _take(self, source: bytes) -> _World:
+        world = self._worlds.get(source)
+        if world is not None:
+            self._worlds.move_to_end(source)
+            return world
+        text = source.decode()
+        self._compile(text)
+        try:
+            world = _World(text, self._limits)
+        except (JSException, StackOverflow) as error:
+            raise _Unusable(_syntax(str(error), text, len(_HEAD))) from error
+        self._worlds[source] = world
+        if len(self._worlds) > self._limits["contexts_max"]:
+            self._worlds.popitem(last=False)
+        return world
+
+    def _compile(self, text: str) -> None:
+        """Raise _Unusable where the source is no script by itself.
+
+        It is read whole and then throws 0 before its first statement. A context of its own,
+        because its functions become that context's globals.
+        """
+        probe = Context()
+        probe.set_memory_limit(self._limits["memory_bytes"])
+        probe.set_max_stack_size(self._limits["stack_bytes"])
+        head = "throw 0;"
+        try:
+            probe.eval(head + text)
+        except (JSException, StackOverflow) as error:
+            if not str(error).startswith("0\n"):
+                raise _Unusable(_syntax(str(error), text, len(head))) from None
+        except ValueError:
+            message = "SyntaxError: the script has a NUL character"
+            raise _Unusable(_failed("script_syntax", message, 1, 1)) from None
+
+    def _remember_altering(self, source: bytes) -> None:
+        self._altering[source] = None
+        if len(self._altering) > self._limits["contexts_max"]:
+            self._altering.popitem(last=False)
+
+    def _check(self, source: bytes) -> str:
+        """Compile the script, run its top, and return the names of its functions."""
+        arm(self._hard_s)
+        try:
+            world = self._take(source)
+            del self._worlds[source]
+            return f'{{"value":{world.functions()}}}'
+        except _Unusable as unusable:
+            return unusable.outcome
+        except (JSException, StackOverflow) as error:
+            return self._stopped(str(error))
+        finally:
+            arm(0)
+
+
+def _is_altered(world: _World) -> bool:
+    try:
+        return bool(world.is_altered())
+    except (JSException, StackOverflow):
+        return False  # No memory left to look: this world goes anyway.
+
+
+def _syntax(text: str, source: str, offset: int) -> str:
+    """Return the outcome for what the compiler said, placed in the user's lines."""
+    found = re.search(r"<input>:(\d+):(\d+)", text)
+    line, column = (int(found[1]), int(found[2])) if found else (1, 1)
+    if line == 1:
+        column = max(1, column - offset)
+    lines = source.split("\n")
+    if line > len(lines):  # Something is open at the end of the script.
+        line, column = len(lines), len(lines[-1]) + 1
+    return _failed("script_syntax", text.partition("\n")[0], line, column)
