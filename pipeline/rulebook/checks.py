@@ -139,7 +139,9 @@ class Checks:
             if config is not None:
                 made[name] = ChainEntry(name, document.file, config)
                 documents[name] = document
-        if self._catalogue.check_chains is not None:
+        # A faulty chain may run others; without it they would look as if nothing ran them.
+        whole = len(made) == len(self._folder.chains)
+        if self._catalogue.check_chains is not None and whole:
             configs = {name: entry.config for name, entry in made.items()}
             for name, problems in self._catalogue.check_chains(configs).items():
                 self._add(documents[name], problems)

@@ -94,6 +94,19 @@ def test_checks_between_chains(rules: Any) -> None:
     assert seen == [{"a", "b"}]
 
 
+def test_a_faulty_chain_puts_off_the_checks_between_chains(rules: Any) -> None:
+    """Who runs whom is not known before all of them can be read."""
+
+    def check_chains(configs: Any) -> Any:
+        raise AssertionError(configs)
+
+    rules.with_catalogue(check_chains=check_chains)
+    rules.write("chains/a.yaml", "chain: a\n")
+    rules.write("chains/b.yaml", "chain: b\nnodes: [{to: none}]\n")
+
+    assert rules.faults() == ["chains/b.yaml:2:10: there is no sink `none`"]
+
+
 def test_chains_carry_routes_config(rules: Any) -> None:
     """What route made of the document is in the entry."""
     rules.write("chains/a.yaml", "chain: a\nabout: '$${env:X} ${device.name}'\n")

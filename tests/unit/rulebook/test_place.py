@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
@@ -45,6 +45,7 @@ def test_every_style_leads_to_the_same_word(text: str) -> None:
     assert written[index : index + 3] == "BAD"
 
 
+@settings(deadline=None)
 @given(
     written=st.text(alphabet="a '\"\\\nx", max_size=20),
     value=st.text(alphabet="a '\"\\\nx", max_size=20),

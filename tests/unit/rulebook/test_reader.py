@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.rulebook.catalogue import Problem
@@ -213,6 +213,7 @@ def test_secrets_are_shown_as_they_were_written() -> None:
     assert document.redact("no `hunter22` on `on`") == "no `${env:PASSWORD}` on `${env:O}`"
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab:-[]{}#&*!|>'\"%@`\\,?<~ \n\t\x00\x85\u2028\ufeff0.", max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     """No text makes the reader raise, and a refusal has words and a place in the file."""
@@ -224,6 +225,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         assert 0 <= each.line <= text.count("\n") + text.count("\x85") + text.count("\u2028") + 2
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     """No bytes make the reader raise."""
