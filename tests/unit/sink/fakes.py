@@ -13,9 +13,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
-from pydantic import SecretStr
 
-from pipeline.integrations.dialect import Options
 from pipeline.metrics import Registry
 from pipeline.model.dead_letter import DeadLetter
 from pipeline.model.delivery import Delivery
@@ -440,10 +438,3 @@ def rulebook(
     }
     by_name = {one.name: one for one in integrations}
     return Rulebook(tenant, Path(), "r1", by_name, {}, {}, entries)
-
-
-class NsOptions(Options):
-    """Options of the fake network server."""
-
-    server: str
-    key: SecretStr = SecretStr("ns-secret-key")
