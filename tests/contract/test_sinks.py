@@ -1,0 +1,171 @@
+"""The suite that every sink transport passes: those of the folder, and plug-ins of others."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import textwrap
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from pipeline.model.delivery import Delivery
+from pipeline.sink.retry import RetryConfig
+from pipeline.sink.settings import SinkSettings
+from pipeline.sink.transport import Context, Result, Transport, Verdict, transports
+
+NOW_MS = 1_760_000_000_000
+TRANSPORTS = sorted(transports())
+MINIMAL: dict[str, Callable[[str], dict[str, Any]]] = {
+    "http": lambda url: {"url": url},
+    "file": lambda url: {"path": "out/lines.jsonl"},
+}
+"""A new transport gets a line here: the least config with which it works in a test."""
+
+
+def example_of(name: str) -> dict[str, Any]:
+    """Return the YAML that the docstring of a transport's Config shows."""
+    doc = textwrap.dedent(transports()[name].Config.__doc__ or "")
+    found = re.search(r"```yaml\n(.*?)```", doc, re.DOTALL)
+    assert found, f"the docstring of {name}'s Config shows no YAML"
+    return dict(YAML(typ="safe", pure=True).load(textwrap.dedent(found[1])))
+
+
+def deliveries(count: int) -> list[Delivery]:
+    return [
+        Delivery(f"d{n}", "acme", f"dev{n % 2}", "app", NOW_MS, body={"n": n, "é": [None, 1.5]})
+        for n in range(count)
+    ]
+
+
+@asynccontextmanager
+async def accepting() -> AsyncIterator[str]:
+    """Run a web server that takes everything; give its address."""
+
+    async def take(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(status=200)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", take)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    try:
+        yield f"http://{host}:{port}/in"
+    finally:
+        await runner.cleanup()
+
+
+def using(name: str, folder: Path, test: Callable[[Transport], Awaitable[None]]) -> None:
+    """Run a test with a transport that was made and not opened."""
+
+    async def main() -> None:
+        kind = transports()[name]
+        async with accepting() as url:
+            context = Context("acme", "app", SinkSettings(folder=folder), lambda: NOW_MS)
+            await test(kind(kind.Config.model_validate(MINIMAL[name](url)), context))
+
+    asyncio.run(asyncio.wait_for(main(), 15))
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+def test_the_name_is_the_files(name: str) -> None:
+    """`transport: <name>` is found in `sink/<name>.py`, or in a plug-in's module."""
+    kind = transports()[name]
+    assert kind.name == name
+    module = getattr(kind, "__module__", "")
+    assert module == f"pipeline.sink.{name}" or not module.startswith("pipeline.")
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+def test_the_docstrings_yaml_is_valid(name: str) -> None:
+    """The example that a user copies is accepted, and names its transport."""
+    example = example_of(name)
+    assert example.pop("transport") == name
+    transports()[name].Config.model_validate(example)
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+def test_the_config_is_frozen_and_strict(name: str) -> None:
+    """A config cannot be changed, and an unknown key is a fault."""
+    model = transports()[name].Config
+    example = example_of(name)
+    example.pop("transport")
+    config = model.model_validate(example)
+    field = next(iter(model.model_fields))
+    with pytest.raises(ValidationError):
+        setattr(config, field, getattr(config, field))
+    with pytest.raises(ValidationError):
+        model.model_validate(example | {"no_such_key": 1})
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+def test_equal_configs_are_equal(name: str) -> None:
+    """The same YAML read twice gives equal configs, so that a new version restarts nothing."""
+    example = example_of(name)
+    example.pop("transport")
+    model = transports()[name].Config
+    assert model.model_validate(example) == model.model_validate(example)
+    assert model.model_json_schema()["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+def test_one_result_a_delivery(name: str, tmp_path: Path) -> None:
+    """`deliver` returns as many results as it got deliveries, in order, up to its own limit."""
+
+    async def test(transport: Transport) -> None:
+        await transport.open()
+        assert transport.deliveries_max >= 1
+        assert transport.concurrency >= 1
+        assert isinstance(transport.retry, RetryConfig)
+        for count in {1, min(3, transport.deliveries_max)}:
+            results = await transport.deliver(deliveries(count))
+            assert all(isinstance(result, Result) for result in results)
+            assert [result.verdict for result in results] == [Verdict.DELIVERED] * count
+        await transport.close()
+
+    using(name, tmp_path, test)
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+def test_open_and_close_again(name: str, tmp_path: Path) -> None:
+    """Both may be done twice, close also before open, and a closed one can be opened again."""
+
+    async def test(transport: Transport) -> None:
+        await transport.close()
+        for _ in range(2):
+            await transport.open()
+            await transport.open()
+            (result,) = await transport.deliver(deliveries(1))
+            assert result.verdict is Verdict.DELIVERED
+            await transport.close()
+            await transport.close()
+
+    using(name, tmp_path, test)
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+def test_a_cancelled_delivery_leaves_it_usable(name: str, tmp_path: Path) -> None:
+    """Cancelled in the middle, it closes cleanly, and works when it is opened again."""
+
+    async def test(transport: Transport) -> None:
+        await transport.open()
+        task = asyncio.create_task(transport.deliver(deliveries(1)))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await transport.close()
+        await transport.open()
+        (result,) = await transport.deliver(deliveries(1))
+        assert result.verdict is Verdict.DELIVERED
+        await transport.close()
+
+    using(name, tmp_path, test)
