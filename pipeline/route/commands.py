@@ -35,7 +35,8 @@ def change_attributes(turn: Turn, event: AttributesChange) -> None:
 
     Chains are told of a change afterwards (`turn.pending`).
     """
-    time_ms = min(event.time_ms, turn.now_ms)  # a clock that is ahead must not lock values
+    # A clock that is ahead must not lock values; the log's own may be ahead of this worker's.
+    time_ms = min(event.time_ms, max(turn.record.time_ms, turn.now_ms))
     try:
         change = attributes.change(
             turn.state,

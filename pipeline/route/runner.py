@@ -100,7 +100,7 @@ def _attributes_message(turn: Turn, pending: Pending, known: dict[str, Any]) -> 
         device=turn.device,
         integration=known.get("integration", ""),
         time_ms=pending.time_ms,
-        received_ms=turn.now_ms,
+        received_ms=max(pending.time_ms, turn.now_ms),  # clocks of two workers may differ
         device_type=known.get("type", ""),
         device_kind=known.get("kind", "device"),
         customer=known.get("customer", ""),

@@ -255,7 +255,7 @@ class Visit:
             else:
                 outcome = self._attempt(step, apply or step.apply)
             apply = None
-            if type(outcome) is str:
+            if isinstance(outcome, str):
                 edge = step.edges[outcome]
                 fired.append(edge)
                 position = edge.target
