@@ -1,0 +1,204 @@
+"""How many uplinks a second one ingest process takes, and what CPU a request costs.
+
+    python tests/bench/door.py [--seconds 5] [--connections 64] [--log sqlite]
+
+A real TTN v2 uplink, sent by `wrk` where it is installed (its own process, so that the figures
+of CPU are the server's alone), else by a client in a child process. The log is one that keeps
+nothing, so that the door alone is measured; `--log sqlite` takes the embedded one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import multiprocessing
+import re
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from pipeline.ingest import Ingest, IngestSettings, time_ordered_ids
+from pipeline.integrations.dialect import dialects
+from pipeline.metrics import Registry
+from pipeline.model.http import Request
+from pipeline.model.record import Outgoing, Record
+from pipeline.rulebook.book import Authentication, Integration, Rulebook
+
+PATH = "/in/bench/ttn"
+
+
+class Nothing:
+    """A log that is always durable, a turn of the loop later; and its reader."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    async def append(self, records: Sequence[Outgoing]) -> None:
+        await asyncio.sleep(0)
+        self.taken += len(records)
+
+    def read(self, topic: str, group: str, *, from_end: bool = False) -> Nothing:
+        return self
+
+    async def batches(self, records_max: int) -> AsyncIterator[Sequence[Record]]:
+        await asyncio.Event().wait()
+        yield []
+
+    async def commit(self, offset: int, records: Sequence[Outgoing] = ()) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+def rulebook() -> Rulebook:
+    dialect = dialects()["ttn_v2"]
+    integration = Integration(
+        tenant="bench",
+        name="ttn",
+        dialect=dialect,
+        options=dialect.options(),
+        authentication=Authentication("header", "Authorization", "key-of-the-bench"),
+        device_template=dialect.device_template,
+        converter=None,
+        synchronous=False,
+        answer_timeout_s=5.0,
+        unanswered="requeue",
+        queue_max=10,
+        body_bytes_max=1_048_576,
+        ordered=True,
+        metadata={},
+        device_type="bench",
+    )
+    return Rulebook("bench", Path(), "1", {"ttn": integration}, {}, {}, {})
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def say(*lines: str) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+async def by_wrk(url: str, request: Request, seconds: int, connections: int) -> int:
+    """Drive with `wrk`; return how many requests were answered 2xx."""
+    quoted = "".join(f"\\{byte:03d}" for byte in request.body)
+    script = f'wrk.method="POST"\nwrk.body="{quoted}"\nwrk.headers["Authorization"]='
+    script += '"key-of-the-bench"\n'
+    for name, value in request.headers.items():
+        script += f'wrk.headers["{name}"]="{value}"\n'
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write(script)
+        file.flush()
+        command = ["-t1", f"-c{connections}", f"-d{seconds}", "-s", file.name, "--latency", url]
+        process = await asyncio.create_subprocess_exec(
+            "wrk", *command, stdout=asyncio.subprocess.PIPE
+        )
+        said = (await process.communicate())[0].decode()
+    say(*(line for line in said.splitlines() if "%" in line or "Non-2xx" in line))
+    done = re.search(r"(\d+) requests in", said)
+    return int(done.group(1)) if done is not None and "Non-2xx" not in said else 0
+
+
+def drive(port: int, head: bytes, seconds: int, connections: int, done: Any) -> None:
+    """Drive from a child process, with as many connections."""
+
+    async def one(until: float) -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        count = 0
+        while time.monotonic() < until:
+            writer.write(head)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            count += answer.startswith(b"HTTP/1.1 2")
+        writer.close()
+        return count
+
+    async def main() -> int:
+        until = time.monotonic() + seconds
+        return sum(await asyncio.gather(*(one(until) for _ in range(connections))))
+
+    done.send(asyncio.run(main()))
+
+
+async def by_child(port: int, request: Request, seconds: int, connections: int) -> int:
+    lines = [f"POST {PATH} HTTP/1.1", "Host: localhost", "Authorization: key-of-the-bench"]
+    lines += [f"{name}: {value}" for name, value in request.headers.items()]
+    lines += [f"Content-Length: {len(request.body)}", "", ""]
+    head = "\r\n".join(lines).encode() + request.body
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    child = context.Process(target=drive, args=(port, head, seconds, connections, theirs))
+    child.start()
+    count = await asyncio.to_thread(ours.recv)
+    await asyncio.to_thread(child.join)
+    return int(count)
+
+
+async def bench(arguments: argparse.Namespace) -> None:
+    with contextlib.ExitStack() as stack:
+        log: Any = Nothing()
+        if arguments.log == "sqlite":
+            from pipeline.stream.settings import LogSettings
+            from pipeline.stream.sqlite import SqliteLog
+
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=arguments.folder)))
+            opened = SqliteLog.open(folder / "log.db", LogSettings(), Registry(), now_ms)
+            log = stack.enter_context(opened)
+        books = {"bench": rulebook()}
+        ingest = Ingest(
+            log,
+            lambda: books,
+            IngestSettings(port=0),
+            Registry(),
+            time_ordered_ids(now_ms),
+            now_ms,
+            lambda: None,
+        )
+        await ingest.start()
+        sample = books["bench"].integrations["ttn"].dialect.sample("dev1", 1, b"\x01\x67\x00", 0)
+        settings = (sample, arguments.seconds, arguments.connections)
+        used, began = cpu_s(), time.perf_counter()
+        if shutil.which("wrk"):
+            count = await by_wrk(ingest.address + PATH, *settings)
+        else:
+            count = await by_child(ingest.port, *settings)
+        took, used = time.perf_counter() - began, cpu_s() - used
+        await ingest.stop()
+    if not count:
+        sys.exit("not every request was answered 2xx")
+    say(f"{len(sample.body)} bytes an uplink, {arguments.connections} connections")
+    say(f"{count / took:,.0f} requests/s, {used / count * 1e6:.1f} µs of CPU a request")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--log", choices=["nothing", "sqlite"], default="nothing")
+    parser.add_argument("--folder", help="where the embedded log's file is made")
+    parser.add_argument("--loop", choices=["uvloop", "asyncio"], default="uvloop")
+    arguments = parser.parse_args()
+    if arguments.loop == "uvloop":
+        import uvloop
+
+        uvloop.run(bench(arguments))
+    else:
+        asyncio.run(bench(arguments))
+
+
+if __name__ == "__main__":
+    main()
