@@ -85,8 +85,10 @@ def request_of(kind: str, n: int, servers: str) -> dict[str, Any]:
         return {"json": body, "params": {"key": "secret"}}
     return {
         "json": {"device": device, "n": n},
-        "auth": aiohttp.BasicAuth("u", "secret"),
-        "headers": {"Idempotency-Key": f"plain-{n}"},
+        "headers": {
+            "Authorization": "Basic " + b64encode(b"u:secret").decode(),
+            "Idempotency-Key": f"plain-{n}",
+        },
     }
 
 
