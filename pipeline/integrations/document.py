@@ -84,7 +84,7 @@ def check_depth(value: Any, text: bytes) -> None:
     if text.count(b"{") + text.count(b"[") <= DEPTH_MAX:
         return
     level = [value]
-    for _ in range(DEPTH_MAX + 1):
+    for _ in range(DEPTH_MAX):
         below: list[Any] = []
         for item in level:
             if type(item) is dict:

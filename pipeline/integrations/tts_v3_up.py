@@ -369,7 +369,7 @@ def _failed(failed: _Failed, correlation_ids: list[str]) -> tuple[Report, ...]:
     attributes = error.attributes or {}
     message = re.sub(
         r"\{(\w+)\}",
-        lambda match: f"`{attributes.get(match[1], match[0])}`",
+        lambda match: f"`{attributes[match[1]]}`" if match[1] in attributes else match[0],
         error.message_format or "",
     )
     detail: dict[str, Any] = {"event": "downlink_failed", "message": message}
