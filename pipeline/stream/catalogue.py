@@ -82,14 +82,17 @@ class Catalogue:
         """
         with self._lock:
             known = self._positions.get(move[:2])
-            if known is None:
-                known = self._positions[move[:2]] = Position(move, time_ms)
-            return known.move
+            if known is not None:
+                move = known.move._replace(from_end=known.move.from_end and move.from_end)
+            self._positions[move[:2]] = Position(move, time_ms)
+            return move
 
     def opened(self, topic: str, group: str, readers: int) -> None:
         """Count the readers of a group: +1 when one is opened, -1 when it is closed."""
         with self._lock:
-            self._open[topic, group] = self._open.get((topic, group), 0) + readers
+            now_open = self._open.pop((topic, group), 0) + readers
+            if now_open:
+                self._open[topic, group] = now_open
 
     def forget(self, groups: Iterable[tuple[str, str]]) -> None:
         """Drop groups that were removed."""
@@ -106,19 +109,17 @@ class Catalogue:
                 if move.from_end and time_ms < before_ms and not self._open.get(group)
             ]
 
-    def unread(self, topic: str) -> tuple[int | None, bool]:
-        """Return the first offset of a topic that some group still needs, None if they need none;
-        and whether the topic has groups.
+    def needed(self) -> dict[str, int]:
+        """Return the first offset that some group still needs, of each topic that has groups.
 
         A group that began at the end counts only while it is open: nobody comes back for it.
         """
+        found: dict[str, int] = {}
         with self._lock:
-            needed = [
-                move.next
-                for (name, group), (move, _) in self._positions.items()
-                if name == topic and (not move.from_end or self._open.get((name, group)))
-            ]
-        return (min(needed) if needed else None), bool(needed)
+            for group, (move, _) in self._positions.items():
+                if not move.from_end or self._open.get(group):
+                    found[move.topic] = min(move.next, found.get(move.topic, move.next))
+        return found
 
     def lag(self) -> dict[tuple[str, str], int]:
         """Return how many records wait, for groups that somebody reads."""
@@ -190,6 +191,6 @@ class Catalogue:
     def unlisten(self, topic: str, wake: Callable[[], None]) -> None:
         """Undo `listen`."""
         with self._lock:
-            self._listeners[topic] = tuple(
-                known for known in self._listeners.get(topic, ()) if known != wake
-            )
+            left = tuple(known for known in self._listeners.pop(topic, ()) if known != wake)
+            if left:
+                self._listeners[topic] = left

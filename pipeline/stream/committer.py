@@ -9,8 +9,8 @@ and ends it for good: `failed` says so.
 
 from __future__ import annotations
 
-import os
 import queue
+import shutil
 import sqlite3
 import threading
 import time
@@ -39,6 +39,8 @@ _NO_ROOM = {
     sqlite3.SQLITE_IOERR_SHMSIZE,
     sqlite3.SQLITE_IOERR_SHMOPEN,
 }
+# Each refused request would be a line of the log otherwise.
+_SAY_FULL_EVERY_S = 30.0
 
 
 class Committer:
@@ -70,7 +72,8 @@ class Committer:
         self._used = 0
         self._measured = 0.0
         self._time_ms = 0
-        self._full = False
+        self._said_full = float("-inf")
+        self._refused = 0.0  # when an append was last refused; 0: not since it recovered
         self.failed: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="funicular-log", daemon=True)
         self._measure()
@@ -211,7 +214,6 @@ class Committer:
             write_rows(connection, head, forgotten, ")")
         connection.execute("COMMIT")
         self._used += sum(writes.size for writes in sets)
-        self._full = False
         self._metrics.add("funicular_log_commits_total")
         self._catalogue.publish(moved, settled, self._time_ms)
         self._catalogue.forget(forgotten)
@@ -282,7 +284,8 @@ class Committer:
         (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
         (page_size,) = self._connection.execute("PRAGMA page_size").fetchone()
         self._used = (pages - free) * page_size
-        self._disk_low = _disk_free(self._path) < self._settings.disk_free_bytes_min
+        free_bytes = shutil.disk_usage(self._path.parent).free
+        self._disk_low = free_bytes < self._settings.disk_free_bytes_min
         self._measured = time.monotonic()
 
     def _upkeep(self) -> None:
@@ -296,17 +299,26 @@ class Committer:
                 raise
             self._retention.rest()
             self._say_full(str(error))
+        self._say_recovered()
         self._metrics.set("funicular_log_bytes", self._used)
         for (topic, group), lag in self._catalogue.lag().items():
             self._metrics.set("funicular_lag_records", lag, topic=topic, group=group)
+
+    def _say_recovered(self) -> None:
+        has_room = self._used <= self._settings.log_bytes_max and not self._disk_low
+        if self._refused and has_room and time.monotonic() - self._refused > 1.0:
+            self._refused = 0.0
+            self._said_full = float("-inf")
+            _log.info("the log takes records again", bytes=self._used)
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
     def _say_full(self, why: str) -> None:
-        if not self._full:
-            self._full = True
+        self._refused = now = time.monotonic()
+        if now - self._said_full >= _SAY_FULL_EVERY_S:
+            self._said_full = now
             _log.error("the log takes no more records until there is room", why=why)
 
     def _finish(self, sets: Sequence[WriteSet], error: BaseException | None) -> None:
@@ -344,8 +356,3 @@ def _merge(chunks: Sequence[rows.Chunk], settings: LogSettings) -> Sequence[tupl
         size += len(chunk.body)
     merged.append((count, rows.array(part, count)))
     return merged
-
-
-def _disk_free(path: Path) -> int:
-    found = os.statvfs(path.parent)
-    return found.f_bavail * found.f_frsize

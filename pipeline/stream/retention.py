@@ -37,6 +37,7 @@ class Retention:
         self._catalogue = catalogue
         self._settings = settings
         self._wanted = 0
+        self._oldest_ms: dict[str, int] = {}
         self.busy = False
 
     def press(self, wanted_bytes: int) -> None:
@@ -54,26 +55,31 @@ class Retention:
         if used_bytes > self._settings.log_bytes_max:
             over = max(over, used_bytes - int(self._settings.log_bytes_max * _RELIEVED))
         worked = False
+        needed = self._catalogue.needed()
         for topic in self._catalogue.topics():
-            freed = self._trim(topic, now_ms, over)
+            freed = self._trim(topic, needed.get(topic.name), now_ms, over)
             over = max(0, over - freed)
             worked = worked or freed > 0
         self._forget_abandoned(now_ms)
         self.busy = self._shrink() or worked
 
-    def _trim(self, topic: Topic, now_ms: int, over: int) -> int:
-        """Delete the topic's oldest rows as far as allowed; return their bytes."""
-        if topic.first >= topic.next:
+    def _trim(self, topic: Topic, needed: int | None, now_ms: int, over: int) -> int:
+        """Delete the topic's oldest rows as far as allowed; return their bytes.
+
+        `needed` is the first offset that a group still needs, None where the topic has no groups.
+        """
+        end = topic.next if needed is None else min(needed, topic.next)
+        if topic.first >= end:
             return 0
         about = _row_of(topic.name)
         if about is not None and about.compacted:
             return 0
-        needed, has_groups = self._catalogue.unread(topic.name)
-        end = topic.next if needed is None else min(needed, topic.next)
         cutoff = now_ms - int(self._retention_s(topic.name, about) * 1000)
         excess = topic.bytes - self._settings.topic_bytes_max
-        if has_groups:
+        if needed is not None:
             excess = max(excess, over)
+        if excess <= 0 and self._oldest_ms.get(topic.name, cutoff - 1) >= cutoff:
+            return 0
         last, freed, count = self._oldest(topic, end, cutoff, excess)
         if last < 0:
             return 0
@@ -99,6 +105,7 @@ class Retention:
             (base, base + end - 1, self._settings.retention_rows_max),
         ).fetchall()
         for place, count, time_ms, size in found:
+            self._oldest_ms[topic.name] = time_ms
             if time_ms >= cutoff_ms and freed >= excess:
                 break
             if records and freed + size > self._settings.retention_bytes_max:

@@ -145,7 +145,7 @@ class StageRunner:
         wait_s = self._settings.retry_first_s
         while True:
             now_ms = self._now()
-            state = DeviceState(self._cache.load)  # type: ignore[arg-type]
+            state = DeviceState(self._cache.load)
             began = time.perf_counter()
             try:
                 outputs = self.stage.handle(batch, state, now_ms)
@@ -169,10 +169,8 @@ class StageRunner:
         timers.update(state.timer_changes)
         move = self._place._replace(next=self._cursor.next, now_ms=now_ms)
         writes = WriteSet("stage", self._log.encode(outputs) if outputs else (), move)
-        state_bytes = -writes.size
         if state.changes:
             writes.change_state(self.stage.name, state.changes)
-        state_bytes += writes.size
         if timers:
             writes.change_timers(self.stage.name, timers)
         wait_s = self._settings.retry_first_s
@@ -183,10 +181,9 @@ class StageRunner:
             except ClosedError:
                 raise
             except RetryableError as error:
-                self._cache.drop(state.changes)
                 wait_s = self._back_off(error, wait_s)
         self._place = move
-        self._cache.committed(state.changes, state_bytes)
+        self._cache.committed(state.changes, writes.state_put)
         if timers:
             self._next_due = self._find_next_due()
         name = self.stage.name

@@ -38,7 +38,7 @@ class LogSettings:
     # Connections that serve the readers in asyncio.
     read_threads: int = 2
     # The write-ahead log is folded into the file at this many pages of 4 KiB.
-    checkpoint_pages: int = 4_000
+    checkpoint_pages: int = 2_000
     upkeep_every_s: float = 1.0
     # A step of retention deletes no more than this, so that commits in between do not wait long.
     retention_rows_max: int = 200

@@ -1,6 +1,7 @@
 """A stage's state as its engine reads it: in come keys, out come their parts, decoded.
 
-Keeps the keys that were used last, and only what was committed.
+Keeps the keys that were used last, and only what was committed: a commit that failed leaves it
+as it was.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class StateCache:
         if missing:
             self._fetch(missing)
 
-    def load(self, key: str) -> Mapping[str, Any]:
+    def load(self, key: str) -> dict[str, Any]:
         """Return a key's parts; not to be changed."""
         parts = self._parts.get(key)
         if parts is None:
@@ -55,47 +56,46 @@ class StateCache:
             parts = self._parts[key]
         return parts
 
-    def committed(self, changes: Mapping[tuple[str, str], Any], bytes_put: int) -> None:
-        """Take in what was committed, then forget what was not used for longest."""
+    def committed(
+        self,
+        changes: Mapping[tuple[str, str], Any],
+        put: Iterable[tuple[str, str, str, bytes]] = (),
+    ) -> None:
+        """Take in what was committed, then forget what was not used for longest.
+
+        `changes` is all of it; `put` the rows of those that were not deletions.
+        """
+        for _, key, part, entry in put:
+            self._change(key, part, changes[key, part], len(entry))
         for (key, part), value in changes.items():
-            parts = self._parts.get(key)
-            if parts is None:
-                continue
             if value is None:
-                parts.pop(part, None)
-            else:
-                parts[part] = value
-        self._bytes += bytes_put
-        self._trim()
-
-    def drop(self, changes: Mapping[tuple[str, str], Any]) -> None:
-        """Forget the keys that were touched by what may not have been committed."""
-        for key, _ in changes:
-            if self._parts.pop(key, None) is not None:
-                self._bytes -= self._sizes.pop(key)
-
-    def _fetch(self, keys: list[str]) -> None:
-        for key in keys:
-            self._parts[key] = {}
-            self._sizes[key] = _KEY_BYTES
-        self._bytes += _KEY_BYTES * len(keys)
-        (text,) = self._connection.execute(
-            _LOAD, (self._stage, orjson.dumps(keys).decode())
-        ).fetchone()
-        if text is None:
-            return
-        for key, part, value in orjson.loads(text):
-            self._parts[key][part] = value
-        self._bytes += len(text)
-        share = len(text) // len(keys)
-        for key in keys:
-            self._sizes[key] += share
-
-    def _trim(self) -> None:
-        """Keys stand in order of their use; sizes are shares, so the sum is made anew at zero."""
+                self._change(key, part, None, 0)
         while self._parts and (len(self._parts) > self._keys_max or self._bytes > self._bytes_max):
             key = next(iter(self._parts))
             del self._parts[key]
             self._bytes -= self._sizes.pop(key)
-        if not self._parts:
-            self._bytes = 0
+
+    def _change(self, key: str, part: str, value: Any, size: int) -> None:
+        parts = self._parts.get(key)
+        if parts is None:
+            return
+        before = parts.pop(part, None)
+        if before is not None:
+            size -= len(orjson.dumps((key, part, before)))
+        if value is not None:
+            parts[part] = value
+        self._sizes[key] += size
+        self._bytes += size
+
+    def _fetch(self, keys: list[str]) -> None:
+        (text,) = self._connection.execute(
+            _LOAD, (self._stage, orjson.dumps(keys).decode())
+        ).fetchone()
+        share = 0 if text is None else len(text) // len(keys)
+        for key in keys:
+            self._parts[key] = {}
+            self._sizes[key] = _KEY_BYTES + share
+        self._bytes += (_KEY_BYTES + share) * len(keys)
+        if text is not None:
+            for key, part, value in orjson.loads(text):
+                self._parts[key][part] = value

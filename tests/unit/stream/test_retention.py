@@ -105,8 +105,8 @@ def test_young_records_stay(stand: Stand) -> None:
 def test_unread_records_are_never_deleted(stand: Stand) -> None:
     """Neither age nor size takes what one group of several has not read, also after a restart."""
     stand.open(topic_bytes_max=100)
-    stand.fill("device.events", 10, size=100)
     stand.log.register("device.events", "slow")
+    stand.fill("device.events", 10, size=100)
     stand.commit("device.events", "fast", 9)
     stand.now_ms += 100 * DAY_MS
     stand.settle()
@@ -155,6 +155,7 @@ def test_retention_can_be_set(stand: Stand) -> None:
 def test_a_topic_is_kept_below_its_size(stand: Stand) -> None:
     """Over `topic_bytes_max`, the oldest of what all have read goes before its age."""
     stand.open(topic_bytes_max=5_000)
+    stand.log.register("uplink.received", "convert")
     stand.fill("uplink.received", 20, size=1_000)
     stand.commit("uplink.received", "convert", 19)
     stand.until(lambda: stand.first("uplink.received") == 16)
