@@ -209,7 +209,7 @@ def _deep_equal(left: Any, right: Any, budget: Budget) -> bool:
             if len(one) != len(two):
                 return False
             pairs.extend(zip(one, two, strict=True))
-        elif not equal(one, two, budget):
+        elif isinstance(one, list | tuple | Mapping) or not equal(one, two, budget):
             return False
     return True
 
