@@ -45,7 +45,6 @@ class LogSettings:
     retention_bytes_max: int = 8 * MIB
     # A position that was begun at the end (`from_end`) is forgotten when unused for this long.
     abandoned_s: float = 86_400
-    lock_timeout_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from pipeline.errors import ClosedError, MessageError, StorageFullError, UsageError
 from pipeline.metrics import Registry
@@ -164,6 +166,69 @@ def test_a_bug_ends_the_log_and_the_engine(opening: Callable[..., SqliteLog]) ->
         log.append_blocking([record()])
     assert engine.stop()
     assert not engine.running
+
+
+class CrashError(BaseException):
+    """Stands for the death of the process."""
+
+
+class DyingConnection:
+    """A connection that dies before its nth statement, and rolls back like a killed process."""
+
+    def __init__(self, connection: sqlite3.Connection, statements: int) -> None:
+        self._connection = connection
+        self._left = statements
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        self._left -= 1
+        if self._left == 0:
+            raise CrashError
+        return self._connection.execute(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+class Timed(Copy):
+    """Copies, counts, and sets one timer a record."""
+
+    def handle(self, batch: Batch, state: DeviceState, now_ms: int) -> list[Outgoing]:
+        for found in batch.records:
+            state.set_timer(found.key, f"{found.offset}", now_ms + 1_000_000)
+        return super().handle(batch, state, now_ms)
+
+
+@pytest.mark.parametrize("statements", range(1, 25))
+def test_a_commit_is_there_whole_or_not_at_all(
+    opening: Callable[..., SqliteLog], statements: int
+) -> None:
+    """Wherever a process dies, outputs, state, timers and position say the same; the next one
+    goes on from there and handles each record once.
+    """
+    log = opening()
+    sent = [str(number).encode() for number in range(8)]
+    log.append_blocking([record(value) for value in sent])
+    engine = SqliteEngine(log, [Timed()], EngineSettings(records_max=2))
+    committer = log._committer
+    committer._connection = DyingConnection(committer._connection, statements)  # type: ignore[assignment]
+    # The trace of the crash is not of interest, and slow to draw.
+    with capture_logs():
+        engine.start()
+        with contextlib.suppress(CrashError):
+            engine.drain(WAIT_S)
+        engine.stop(WAIT_S)
+        log.close()
+    with SqliteLog.peek(log.path) as view:
+        done = view.positions().get(("in", "copy"), 0)
+        assert [found.value for found in view.scan("out")] == sent[:done]
+        assert view.state("copy") == ({"k": {"count": done}} if done else {})
+        assert len(view.timers("copy")) == done
+    again = opening()
+    engine = SqliteEngine(again, [Timed()], EngineSettings(records_max=2))
+    engine.start()
+    assert engine.drain(WAIT_S)
+    assert engine.stop(WAIT_S)
+    assert [found.value for found in again.scan("out")] == sent
 
 
 def test_all_that_wait_share_one_commit(opening: Callable[..., SqliteLog]) -> None:
