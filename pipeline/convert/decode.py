@@ -14,7 +14,7 @@ import orjson
 from pipeline.convert import thingsboard
 from pipeline.convert.reading import Reading
 from pipeline.errors import MessageError, ScriptError
-from pipeline.integrations.document import DEPTH_MAX, check_depth, parse, rfc3339
+from pipeline.integrations.document import DEPTH_MAX, check_depth, parse, rfc3339, too_deep
 from pipeline.model.uplink import Uplink
 from pipeline.ports import ScriptCall
 from pipeline.rulebook.book import Integration, Rulebook
@@ -171,8 +171,11 @@ def _json(value: Any) -> Any:
     try:
         text = orjson.dumps(value)
     except orjson.JSONEncodeError as fault:
-        if "64-bit" not in str(fault):
-            raise MessageError(f"it is not JSON: {fault}", code="field", field="") from None
+        reason = str(fault)
+        if "ecursion" in reason:
+            raise too_deep("it") from None
+        if "64-bit" not in reason:
+            raise MessageError(f"it is not JSON: {reason}", code="field", field="") from None
         value = _doubles(value, DEPTH_MAX)
         return _json(value)
     check_depth(value, text)
@@ -181,7 +184,7 @@ def _json(value: Any) -> Any:
 
 def _doubles(value: Any, depth: int) -> Any:
     if depth < 0:
-        raise MessageError(f"it is nested more than {DEPTH_MAX} levels deep", code="field")
+        raise too_deep("it")
     if type(value) is dict:
         return {key: _doubles(inner, depth - 1) for key, inner in value.items()}
     if type(value) is list:

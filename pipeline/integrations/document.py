@@ -60,7 +60,7 @@ def parse(body: bytes) -> Any:
     except orjson.JSONDecodeError as fault:
         reason = str(fault)
         if "depth limit" in reason or "ecursion limit" in reason:
-            raise _too_deep() from None
+            raise too_deep() from None
         raise MessageError(f"the body is not JSON: {reason}", code="not_json") from None
     check_depth(value, body)
     return value
@@ -95,7 +95,7 @@ def check_depth(value: Any, text: bytes) -> None:
             return
         level = below
     if any(type(item) in (dict, list) for item in level):
-        raise _too_deep()
+        raise too_deep()
 
 
 def convert(value: Any, to: type[T], *, lax: bool = False) -> T:
@@ -155,9 +155,10 @@ def bad_field(field: str, message: str) -> MessageError:
     return MessageError(f"`{field}` {message}", code="field", field=field)
 
 
-def _too_deep() -> MessageError:
+def too_deep(what: str = "the body") -> MessageError:
+    """Return the error of a JSON value with more than DEPTH_MAX levels."""
     return MessageError(
-        f"the body is nested more than {DEPTH_MAX} levels deep", code="too_deep", limit=DEPTH_MAX
+        f"{what} is nested more than {DEPTH_MAX} levels deep", code="too_deep", limit=DEPTH_MAX
     )
 
 
