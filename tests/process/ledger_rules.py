@@ -17,6 +17,7 @@ function decodeUplink(input) {
 }
 function encodeDownlink(input) {
   var n = input.data.n;
+  if (typeof n !== "number") throw new TypeError("n is not a number");
   return {bytes: [n >>> 24, n >>> 16 & 255, n >>> 8 & 255, n & 255, 0, 0, 0, 7], fPort: 2};
 }
 """,
