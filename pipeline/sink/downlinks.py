@@ -47,9 +47,7 @@ class DownlinkTransport:
         self.deliveries_max = 1
         self.concurrency = settings.downlink_concurrency
         self.retry = settings.downlink_retry
-        self._caller = Caller(
-            timeout_s=settings.downlink_timeout_s, connections=settings.downlink_concurrency
-        )
+        self._caller = Caller(timeout_s=settings.downlink_timeout_s)
         self._warned: set[str] = set()
 
     async def open(self) -> None:

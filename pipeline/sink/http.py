@@ -103,7 +103,7 @@ class HttpSink:
         self.deliveries_max = config.batch
         self.concurrency = config.concurrency
         self.retry = config.retry
-        self._caller = Caller(timeout_s=config.timeout, connections=config.concurrency)
+        self._caller = Caller(timeout_s=config.timeout)
         self._headers = {"content-type": "application/json", "user-agent": USER_AGENT}
         secrets = {name.lower(): v.get_secret_value() for name, v in config.headers.items()}
         self._headers |= secrets

@@ -14,8 +14,8 @@ class SinkSettings:
 
     folder: Path = field(default_factory=Path)
     """Where relative paths of `file` sinks begin."""
-    read_records_max: int = 200
-    """Records of one read; with values of up to 1 MiB this bounds what a read may add."""
+    read_records_max: int = 1_000
+    """Records of one read; the log bounds its bytes."""
     waiting_records_max: int = 5_000
     """Records that are read and not committed; no more are read while there are as many."""
     waiting_bytes_max: int = 32 << 20

@@ -38,7 +38,7 @@ def calling(test: Callable[[Caller, Server], Awaitable[None]], timeout_s: float 
 
     async def main() -> None:
         async with serving(World()) as server:
-            caller = Caller(timeout_s=timeout_s, connections=2)
+            caller = Caller(timeout_s=timeout_s)
             await caller.open()
             try:
                 await test(caller, server)
@@ -123,6 +123,30 @@ def test_silence_is_a_timeout() -> None:
     calling(test, timeout_s=0.1)
 
 
+def test_timeouts_leave_no_connection_behind() -> None:
+    """After timeouts, requests go out as before, by the same place in the pool."""
+
+    async def test(caller: Caller, server: Server) -> None:
+        server.moods["/x"].extend([says_nothing] * 3)
+        for _ in range(3):
+            with pytest.raises(UnansweredError):
+                await caller.call(Call(server.url + "/x"))
+        assert len(caller._all) == len(caller._idle) == 1
+        assert (await caller.call(Call(server.url + "/x"))).status == 200
+
+    calling(test, timeout_s=0.1)
+
+
+def test_user_and_password_of_the_address_become_basic() -> None:
+    """`https://user:password@…` is sent as HTTP's basic authentication."""
+
+    async def test(caller: Caller, server: Server) -> None:
+        await caller.call(Call(server.url.replace("//", "//me:p%40ss@") + "/x"))
+        assert server.heard[0].headers["authorization"] == "Basic bWU6cEBzcw=="
+
+    calling(test)
+
+
 def test_a_reset_is_a_broken_connection() -> None:
     """A connection that breaks before the answer is the destination's fault."""
 
@@ -141,7 +165,7 @@ def test_nobody_there() -> None:
     async def main() -> None:
         async with serving(World()) as server:
             url = server.url
-        caller = Caller(timeout_s=5, connections=1)
+        caller = Caller(timeout_s=5)
         await caller.open()
         with pytest.raises(UnansweredError, match="cannot connect") as caught:
             await caller.call(Call(url))
@@ -180,6 +204,7 @@ def test_cookies_are_not_kept() -> None:
         Call("ftp://example.com/secret-key"),
         Call("no address secret-key"),
         Call("http://[::1secret-key"),
+        Call("http:///secret-key"),
         Call("http://example.com:99999999/secret-key"),
         Call("http://" + "a" * 80 + ".example/secret-key"),
         Call("http://127.0.0.1:1/", headers={"x": "secret-key\r\nx: y"}),
@@ -229,7 +254,7 @@ def test_close_and_open_again() -> None:
 
     async def main() -> None:
         async with serving(World()) as server:
-            caller = Caller(timeout_s=5, connections=1)
+            caller = Caller(timeout_s=5)
             for _ in range(2):
                 await caller.open()
                 await caller.open()
