@@ -130,7 +130,7 @@ def rfc3339(time_ms: int) -> str:
         moment = _EPOCH + timedelta(milliseconds=time_ms)
     except OverflowError:
         moment = _EPOCH  # no clock of a log or a network server says so
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def time_of(value: Any, field: str) -> int | None:
