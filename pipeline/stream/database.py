@@ -1,7 +1,7 @@
 """The file of the embedded log: its tables, how it is opened, and who may open it.
 
 One writer at a time: a second process gets a UsageError that names the first. Readers of other
-processes may look (`connect(…, read_only=True)`), also while it is written.
+processes may look (`connect`), also while it is written.
 """
 
 from __future__ import annotations
