@@ -14,6 +14,9 @@ from pipeline.errors import MessageError
 from pipeline.ports import DeviceState
 
 PART_PREFIX = "attributes/"
+_NOTHING: dict[str, dict[str, Any]] = {"values": {}, "times": {}}
+_SMALL = (bool, int, float)  # in place of another value they cannot take a scope over its limit
+_EXACT = (dict, list, bool)  # in Python True is 1, also deep inside
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -49,14 +52,19 @@ def change(
 
     MessageError (code `attributes_limit`): the scope would be larger than `bytes_max` as JSON.
     """
-    part = state.get(key, PART_PREFIX + scope) or {"values": {}, "times": {}}
+    part = state.get(key, PART_PREFIX + scope) or _NOTHING
     now, times = part["values"], part["times"]
-    fresh = {
-        name: value
-        for name, value in values.items()
-        if times.get(name, time_ms) <= time_ms and not (name in now and same(now[name], value))
-    }
-    gone = [name for name in delete if name in now and times.get(name, time_ms) <= time_ms]
+    fresh = {}
+    large = False
+    for name, value in values.items():
+        if name in now:
+            if times[name] > time_ms or same(now[name], value):
+                continue
+            large = large or not isinstance(value, _SMALL)
+        else:
+            large = True
+        fresh[name] = value
+    gone = [name for name in delete if name in now and times[name] <= time_ms]
     if not fresh and not gone:
         return None
     after = {**now, **fresh}
@@ -65,7 +73,7 @@ def change(
         after.pop(name, None)
         times_after.pop(name, None)
     whole = {"values": after, "times": times_after}
-    if fresh and (size := len(_encode(whole))) > bytes_max:
+    if large and (size := len(_encode(whole))) > bytes_max:
         raise MessageError(
             f"the device's {scope} attributes would take {size} bytes; the limit is {bytes_max}",
             code="attributes_limit",
@@ -73,15 +81,17 @@ def change(
             limit=bytes_max,
         )
     state.put(key, PART_PREFIX + scope, whole if after else None)
-    changed = tuple(dict.fromkeys([*fresh, *gone]))
+    changed = (*fresh, *(name for name in gone if name not in fresh)) if gone else tuple(fresh)
     previous = {name: now[name] for name in changed if name in now}
-    return Change(
-        scope, changed, {name: after[name] for name in changed if name in after}, previous
-    )
+    if gone:
+        fresh = {name: value for name, value in fresh.items() if name in after}
+    return Change(scope, changed, fresh, previous)
 
 
 def same(one: Any, other: Any) -> bool:
     """Return whether two JSON values are equal: 1 is 1.0, but neither is true."""
-    if isinstance(one, dict | list) or isinstance(other, dict | list):
-        return type(one) is type(other) and _encode(one) == _encode(other)
-    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+    if one == other:
+        if isinstance(one, _EXACT) or isinstance(other, bool):
+            return type(one) is type(other) and _encode(one) == _encode(other)
+        return True
+    return False

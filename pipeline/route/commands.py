@@ -52,7 +52,7 @@ def change_attributes(turn: Turn, event: AttributesChange) -> None:
             turn.bury(fault, tag="attributes")
         return
     if change is not None:
-        turn.pending.append(Pending(derive_id(event.id, "attributes"), time_ms, change, event.by))
+        turn.pending.append(Pending(event.id, "attributes", time_ms, change, event.by))
     turn.reply(derive_id(event.id, _ANSWER), 200, values_of(turn.state, turn.key, event.scope))
 
 
@@ -94,8 +94,7 @@ def command(turn: Turn, event: DownlinkCommand) -> None:
         device_type=known.get("type", ""),
         link=msgspec.convert(link, Link) if link else None,
     )
-    more = {REPLY_TO: who} if (who := turn.record.headers.get(REPLY_TO)) else {}
-    turn.request(wanted.id, wanted, **more)
+    turn.request(wanted.id, wanted, turn.record.headers.get(REPLY_TO, ""))
 
 
 def pass_on(turn: Turn, event: Cancel | DownlinkReport) -> None:

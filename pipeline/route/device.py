@@ -19,26 +19,35 @@ _SECRET = ("urls", "key")  # of a link: a network server's addresses hold its ke
 def note(state: DeviceState, key: str, message: DeviceMessage) -> None:
     """Keep what a message says of its device; what it does not say stays as it was."""
     known = state.get(key, DEVICE_PART)
-    said: dict[str, Any] = {"integration": message.integration}
-    if message.device_type:
-        said["type"] = message.device_type
-    if message.dev_eui:
-        said["dev_eui"] = message.dev_eui
-    if message.customer:
-        said["customer"] = message.customer
-    if message.group:
-        said["group"] = message.group
-    if message.link is not None:
-        said["link"] = msgspec.to_builtins(message.link)
-    if known is None:
-        first = {"kind": message.device_kind, "first_seen_ms": message.received_ms}
-        state.put(key, DEVICE_PART, {**said, **first})
+    link = None if message.link is None else msgspec.to_builtins(message.link)
+    if known is not None and (
+        known["integration"] == message.integration
+        and known["kind"] == message.device_kind
+        and (not message.device_type or known.get("type") == message.device_type)
+        and (not message.dev_eui or known.get("dev_eui") == message.dev_eui)
+        and (not message.customer or known.get("customer") == message.customer)
+        and (not message.group or known.get("group") == message.group)
+        and (link is None or known.get("link") == link)
+    ):
         return
-    said["kind"] = message.device_kind
-    for name, value in said.items():
-        if known.get(name) != value:
-            state.put(key, DEVICE_PART, {**known, **said})
-            return
+    said = {
+        "type": message.device_type,
+        "dev_eui": message.dev_eui,
+        "customer": message.customer,
+        "group": message.group,
+        "link": link,
+    }
+    after = known or {"first_seen_ms": message.received_ms}
+    state.put(
+        key,
+        DEVICE_PART,
+        {
+            **after,
+            **{name: value for name, value in said.items() if value},
+            "integration": message.integration,
+            "kind": message.device_kind,
+        },
+    )
 
 
 def note_telemetry(state: DeviceState, key: str, message: DeviceMessage, keys_max: int) -> None:

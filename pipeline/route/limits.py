@@ -17,8 +17,8 @@ class Limits:
     node_state_bytes_max: int = 65_536  # what one node keeps of one device, as JSON
     timers_max: int = 1_000  # timers of one device's nodes
     telemetry_keys_max: int = 256  # last values kept a device; over it only the newest message's
-    # Repeat keys are kept in chunks, each a part of the state that is written whole: small chunks
-    # cost less a message. Over `seen_chunks_max` a device's oldest chunk is forgotten early.
+    # Repeat keys are kept in small parts of the state, since a part is written whole. Over
+    # `seen_chunks_max` parts the oldest keys of a device are forgotten before their time.
     seen_keys_max: int = 16
     seen_chunks_max: int = 64
     output_bytes_max: int = 900_000  # one record; Kafka takes 1 MiB with its headers by default

@@ -62,7 +62,7 @@ def moment(time_ms: int) -> datetime:
 
 @lru_cache(maxsize=1_024)
 def _second_text(second: int) -> str:
-    return moment(second * 1_000).strftime("%Y-%m-%dT%H:%M:%S")
+    return moment(second * 1_000).isoformat()[:19]
 
 
 def time_text(time_ms: int) -> str:

@@ -1,8 +1,9 @@
 """Which messages a network server has sent before: the repeat keys of a device, in its state.
 
 A key is kept with the time and the trace of the request that brought it. Events of that same
-request share the key and are no repeats of each other. Keys stand in chunks (`seen/<start_ms>`),
-so that a message rewrites a few keys only, and old chunks go as a whole.
+request share the key and are no repeats of each other. The newest keys stand in the part `seen`,
+which is enough for most devices; where it is full it becomes a part of its own (`seen/<ms>`),
+so that a message rewrites a few keys only.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from typing import Any
 from pipeline.ports import DeviceState
 from pipeline.route.limits import Limits
 
-PART_PREFIX = "seen/"
+PART = "seen"
 _KEY_LENGTH_MAX = 64
-_CHUNKS_A_WINDOW = 4  # a chunk is closed after this part of the window, so that old keys can go
 
 
 def is_repeat(
@@ -34,37 +34,48 @@ def is_repeat(
     """
     if len(repeat) > _KEY_LENGTH_MAX:
         repeat = blake2b(repeat.encode(), digest_size=24).hexdigest()
-    chunks = list(state.scan(key, PART_PREFIX))
+    head = state.get(key, PART)
+    entry = [time_ms, trace]
+    if head is None:
+        state.put(key, PART, {"keys": {repeat: entry}, "chunks": []})
+        return False
     since_ms = time_ms - window_ms
-    for _, seen in reversed(chunks):
-        first = seen.get(repeat)
-        if first is not None and first[0] >= since_ms:
-            return bool(first[1] != trace)
-    part, seen = _open_chunk(chunks, time_ms, window_ms, limits)
-    state.put(key, part, {**seen, repeat: [time_ms, trace]})
-    if not seen:
-        _drop_old(state, key, chunks, since_ms, limits)
+    keys, chunks = head["keys"], head["chunks"]
+    first = keys.get(repeat)
+    if (first is None or first[0] < since_ms) and chunks:
+        first = _in_chunks(state, key, chunks, repeat)
+    if first is not None and first[0] >= since_ms:
+        return bool(first[1] != trace)
+    if len(keys) >= limits.seen_keys_max:
+        keys, chunks = _make_room(state, key, head, since_ms, limits)
+    state.put(key, PART, {"keys": {**keys, repeat: entry}, "chunks": chunks})
     return False
 
 
-def _open_chunk(
-    chunks: list[tuple[str, Any]], time_ms: int, window_ms: int, limits: Limits
-) -> tuple[str, dict[str, Any]]:
-    """Return the chunk that takes the next key: the newest one, or a new one."""
-    if not chunks:
-        return f"{PART_PREFIX}{time_ms}", {}
-    part, seen = chunks[-1]
-    start_ms = int(part[len(PART_PREFIX) :])
-    # A clock that went back (time_ms < start_ms) goes on with the newest chunk as well.
-    if len(seen) < limits.seen_keys_max and time_ms <= start_ms + window_ms // _CHUNKS_A_WINDOW:
-        return part, seen
-    return f"{PART_PREFIX}{max(time_ms, start_ms + 1)}", {}
+def _in_chunks(state: DeviceState, key: str, chunks: list[int], repeat: str) -> Any:
+    """Return the newest entry of a repeat key, None where there is none."""
+    for number in reversed(chunks):
+        entry = (state.get(key, f"{PART}/{number}") or {}).get(repeat)
+        if entry is not None:
+            return entry
+    return None
 
 
-def _drop_old(
-    state: DeviceState, key: str, chunks: list[tuple[str, Any]], since_ms: int, limits: Limits
-) -> None:
-    for number, (part, seen) in enumerate(chunks):
-        newest_ms = max(first[0] for first in seen.values())
-        if newest_ms < since_ms or number <= len(chunks) - limits.seen_chunks_max:
-            state.delete(key, part)
+def _make_room(
+    state: DeviceState, key: str, head: dict[str, Any], since_ms: int, limits: Limits
+) -> tuple[dict[str, Any], list[int]]:
+    """Return the keys that are still needed and the chunks; where all are, they become a chunk."""
+    keys = {name: entry for name, entry in head["keys"].items() if entry[0] >= since_ms}
+    chunks: list[int] = head["chunks"]
+    if len(keys) < limits.seen_keys_max:
+        return keys, chunks
+    # Named by its newest key's time; a clock that went back must not overwrite another chunk.
+    newest_ms = max(entry[0] for entry in keys.values())
+    number = max(newest_ms, chunks[-1] + 1) if chunks else newest_ms
+    state.put(key, f"{PART}/{number}", keys)
+    kept = [each for each in chunks if each >= since_ms]
+    kept = [*kept, number][-limits.seen_chunks_max :]
+    for each in chunks:
+        if each not in kept:
+            state.delete(key, f"{PART}/{each}")
+    return {}, kept

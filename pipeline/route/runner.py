@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.errors import MessageError
 from pipeline.model.event import DeviceMessage
+from pipeline.model.record import derive_id
 from pipeline.route.chain import Chain
 from pipeline.route.message import ATTRIBUTES_UPDATED
 from pipeline.route.turn import Pending, Turn
@@ -50,24 +51,25 @@ def walk(
 
 def cascade(turn: Turn) -> None:
     """Tell the chains of changes of attributes, and of the changes that come of that."""
-    if turn.rules is None:
+    if turn.rules is None or not turn.pending:
+        return
+    known = turn.known()
+    chains = turn.rules.matching(
+        ATTRIBUTES_UPDATED, known.get("integration", ""), known.get("type", "")
+    )
+    if not chains:
+        turn.pending.clear()
         return
     limits = turn.work.limits
     waiting: deque[tuple[Pending, int]] = deque()
     told = 0
     depth = 0
     while True:
-        waiting.extend((pending, depth + 1) for pending in turn.pending)
+        waiting.extend([(pending, depth + 1) for pending in turn.pending])
         turn.pending.clear()
         if not waiting:
             return
         pending, depth = waiting.popleft()
-        known = turn.known()
-        chains = turn.rules.matching(
-            ATTRIBUTES_UPDATED, known.get("integration", ""), known.get("type", "")
-        )
-        if not chains:
-            continue
         message = _attributes_message(turn, pending, known)
         told += 1
         if depth > limits.cascade_depth_max or told > limits.cascade_messages_max:
@@ -94,7 +96,7 @@ def _attributes_message(turn: Turn, pending: Pending, known: dict[str, Any]) -> 
     """Return the message by which chains learn of a change. Its scope stands in the metadata."""
     change = pending.change
     return DeviceMessage(
-        id=pending.id,
+        id=derive_id(pending.cause, pending.tag),
         type=ATTRIBUTES_UPDATED,
         tenant=turn.tenant,
         device=turn.device,

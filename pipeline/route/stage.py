@@ -142,7 +142,7 @@ class Route:
                 window=event.window,
                 repeated=repeated,
             )
-            turn.request(window.id, window, **{REPLY_TO: headers[REPLY_TO]})
+            turn.request(window.id, window, headers[REPLY_TO])
 
     def _repeats(self, turn: Turn, repeat: str, window_s: int) -> bool:
         return is_repeat(
@@ -166,35 +166,28 @@ class Route:
             enter(turn, chain, event)
             cascade(turn)
             return
-        mark = turn.mark()
-        try:
-            self._note(turn, event, rules)
-        except MessageError as fault:
-            turn.undo(mark)
-            turn.bury(fault, tag="message")
-            return
+        device.note(turn.state, turn.key, event)
         device_type = event.device_type or turn.known().get("type", "")
+        if event.attributes:
+            try:
+                # Chains see them in this message; they are not told of them by another one.
+                attributes.change(
+                    turn.state,
+                    turn.key,
+                    "client",
+                    event.attributes,
+                    time_ms=min(event.time_ms, event.received_ms),
+                    bytes_max=self._limits.attributes_bytes_max,
+                )
+            except MessageError as fault:
+                turn.bury(fault, tag="message")
+                return
+        if event.telemetry and rules.needs_last(event.integration, device_type):
+            device.note_telemetry(turn.state, turn.key, event, self._limits.telemetry_keys_max)
         for chain in rules.matching(event.type, event.integration, device_type):
             enter(turn, chain, event)
         if turn.pending:
             cascade(turn)
-
-    def _note(self, turn: Turn, event: DeviceMessage, rules: Rules) -> None:
-        device.note(turn.state, turn.key, event)
-        if event.attributes:
-            # Chains see them in this message; they are not told of them by another one.
-            attributes.change(
-                turn.state,
-                turn.key,
-                "client",
-                event.attributes,
-                time_ms=min(event.time_ms, event.received_ms),
-                bytes_max=self._limits.attributes_bytes_max,
-            )
-        if event.telemetry and rules.needs_last(
-            event.integration, event.device_type or turn.known().get("type", "")
-        ):
-            device.note_telemetry(turn.state, turn.key, event, self._limits.telemetry_keys_max)
 
     def _fire(self, work: Work, books: Mapping[str, Rulebook], timer: DueTimer) -> None:
         """Go on with a message where a node's timer left it."""

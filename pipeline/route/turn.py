@@ -28,13 +28,14 @@ from pipeline.model.record import (
 )
 from pipeline.model.reply import Reply, ReplyTo
 from pipeline.ports import DeviceState
-from pipeline.route.attributes import Change, values_of
+from pipeline.route.attributes import PART_PREFIX, Change
 from pipeline.route.chain import Edge, Rules
 from pipeline.route.limits import Limits
 from pipeline.topics import DEVICE_EVENTS, DOWNLINK_REQUESTED, REPLY
 
 DEVICE_PART = "device"
 TELEMETRY_PART = "telemetry"
+_ATTRIBUTES = tuple(PART_PREFIX + scope for scope in ("client", "shared", "server"))
 
 _encode = msgspec.json.Encoder().encode
 _decode_reply_to = msgspec.json.Decoder(ReplyTo).decode
@@ -53,21 +54,19 @@ class LogLine(msgspec.Struct, frozen=True):
 
 
 class Pending(NamedTuple):
-    """A change of attributes that chains are to be told of, with the id of that message."""
+    """A change of attributes that chains are to be told of; `cause` and `tag` make the id of that
+    message.
+    """
 
-    id: str
+    cause: str
+    tag: str
     time_ms: int
     change: Change
     by: str
 
 
-class Mark(NamedTuple):
-    """Where `Turn.undo` goes back to."""
-
-    state: int
-    out: int
-    pending: int
-    lines: int
+Mark = tuple[int, int, int, int]
+"""Where `Turn.undo` goes back to: state, outputs, pending changes, log lines."""
 
 
 class Work:
@@ -99,7 +98,7 @@ class Turn:
     """See the module. `rules` is None where the tenant has none."""
 
     __slots__ = (
-        "cause",
+        "_same",
         "device",
         "key",
         "now_ms",
@@ -130,9 +129,15 @@ class Turn:
         self.key = record.key
         self.tenant = tenant
         self.device = device
-        self.cause = cause
         self.trace = record.headers.get(TRACE_ID) or cause
         self.pending: list[Pending] = []
+        self._same = {
+            TRACE_ID: self.trace,
+            CAUSE_ID: cause,
+            TENANT: tenant,
+            RULES_VERSION: rules.version if rules is not None else "",
+            SCHEMA_VERSION: SCHEMA,
+        }
 
     def known(self) -> dict[str, Any]:
         """Return what is known of the device, empty for an unknown one."""
@@ -140,11 +145,12 @@ class Turn:
 
     def attributes(self) -> dict[str, dict[str, Any]]:
         """Return the values of each scope."""
-        state, key = self.state, self.key
+        get, key = self.state.get, self.key
+        client, shared, server = (get(key, part) for part in _ATTRIBUTES)
         return {
-            "client": values_of(state, key, "client"),
-            "shared": values_of(state, key, "shared"),
-            "server": values_of(state, key, "server"),
+            "client": client["values"] if client else {},
+            "shared": shared["values"] if shared else {},
+            "server": server["values"] if server else {},
         }
 
     def last_telemetry(self) -> dict[str, Any]:
@@ -153,9 +159,14 @@ class Turn:
         return part["values"] if part else {}
 
     def emit(
-        self, topic: str, event_id: str, value: Any, *, partition: int | None = None, **more: str
+        self,
+        topic: str,
+        event_id: str,
+        value: Any,
+        partition: int | None = None,
+        reply_to: str = "",
     ) -> None:
-        """Append a record for this device; `more` are further headers.
+        """Append a record for this device.
 
         MessageError: it cannot be told in JSON (code `encode`), or is too large (`output_size`).
         """
@@ -166,25 +177,18 @@ class Turn:
                 code="output_size",
                 limit=self.work.limits.output_bytes_max,
             )
-        self.work.out.append(
-            Outgoing(topic, self.key, encoded, self._headers(event_id, more), partition)
-        )
+        headers = self._headers(event_id, reply_to)
+        self.work.out.append(Outgoing(topic, self.key, encoded, headers, partition))
 
-    def request(self, event_id: str, value: Any, **more: str) -> None:
+    def request(self, event_id: str, value: Any, reply_to: str = "") -> None:
         """Append a record to `downlink.requested`, on this partition."""
-        self.emit(DOWNLINK_REQUESTED, event_id, value, partition=self.work.partition, **more)
+        self.emit(DOWNLINK_REQUESTED, event_id, value, self.work.partition, reply_to)
 
     def pass_on(self, event_id: str) -> None:
         """Hand the record itself on to `downlink.requested`, with who waits for the answer."""
-        more = {REPLY_TO: who} if (who := self.record.headers.get(REPLY_TO)) else {}
+        headers = self._headers(event_id, self.record.headers.get(REPLY_TO, ""))
         self.work.out.append(
-            Outgoing(
-                DOWNLINK_REQUESTED,
-                self.key,
-                self.record.value,
-                self._headers(event_id, more),
-                self.work.partition,
-            )
+            Outgoing(DOWNLINK_REQUESTED, self.key, self.record.value, headers, self.work.partition)
         )
 
     def reply(self, event_id: str, status: int, body: Any) -> bool:
@@ -197,7 +201,7 @@ class Turn:
         except msgspec.DecodeError:
             return False
         answer = Reply(request=to.request, device=self.device, status=status, body=body)
-        headers = self._headers(event_id, {})
+        headers = self._headers(event_id)
         self.work.out.append(Outgoing(REPLY, to.instance, encode(answer), headers, to.partition))
         return True
 
@@ -233,31 +237,27 @@ class Turn:
             time_ms=self.record.time_ms,
             key=self.key,
             value=encode(message),
-            headers=self._headers(message.id, {}),
+            headers=self._headers(message.id),
         )
 
     def mark(self) -> Mark:
         """Return where things stand."""
         work = self.work
-        return Mark(self.state.savepoint(), len(work.out), len(self.pending), len(work.lines))
+        return (self.state.savepoint(), len(work.out), len(self.pending), len(work.lines))
 
     def undo(self, mark: Mark) -> None:
         """Take back all that came since the mark; what nodes did is still counted."""
-        self.state.rollback(mark.state)
-        del self.work.out[mark.out :]
-        del self.pending[mark.pending :]
-        del self.work.lines[mark.lines :]
+        state, out, pending, lines = mark
+        self.state.rollback(state)
+        del self.work.out[out:]
+        del self.pending[pending:]
+        del self.work.lines[lines:]
 
-    def _headers(self, event_id: str, more: dict[str, str]) -> dict[str, str]:
-        return {
-            EVENT_ID: event_id,
-            TRACE_ID: self.trace,
-            CAUSE_ID: self.cause,
-            TENANT: self.tenant,
-            RULES_VERSION: self.rules.version if self.rules is not None else "",
-            SCHEMA_VERSION: SCHEMA,
-            **more,
-        }
+    def _headers(self, event_id: str, reply_to: str = "") -> dict[str, str]:
+        headers = {EVENT_ID: event_id, **self._same}
+        if reply_to:
+            headers[REPLY_TO] = reply_to
+        return headers
 
 
 def encode(value: Any) -> bytes:

@@ -152,8 +152,16 @@ class Visit:
         if change is None:
             return False
         self.scope.pop("attributes", None)
-        by = f"{self.step.chain}/{self.step.name}"
-        turn.pending.append(Pending(self._id("a"), self._time_ms, change, by))
+        self._made += 1
+        turn.pending.append(
+            Pending(
+                self._base,
+                f"{self._chain.tag}-a{self._made}",
+                self._time_ms,
+                change,
+                f"{self.step.chain}/{self.step.name}",
+            )
+        )
         return True
 
     def send_downlink(self, request: DownlinkRequest) -> str:
@@ -178,15 +186,12 @@ class Visit:
     def send(self, destination: str, body: Any) -> None:
         """Hand a body to a sink."""
         turn = self._turn
-        delivery = Delivery(
-            id=self._id(),
-            tenant=turn.tenant,
-            device=turn.device,
-            destination=destination,
-            time_ms=self.now_ms,
-            body=body,
+        event_id = self._id()
+        turn.emit(
+            delivery_topic(turn.tenant, destination),
+            event_id,
+            Delivery(event_id, turn.tenant, turn.device, destination, self.now_ms, body),
         )
-        turn.emit(delivery_topic(turn.tenant, destination), delivery.id, delivery)
 
     def log(self, level: str, message: str) -> None:
         """Say something in the log."""
@@ -292,6 +297,6 @@ class Visit:
             limit=steps_max,
         )
 
-    def _id(self, kind: str = "") -> str:
+    def _id(self) -> str:
         self._made += 1
-        return derive_id(self._base, f"{self._chain.tag}-{kind}{self._made}")
+        return derive_id(self._base, f"{self._chain.tag}-{self._made}")

@@ -111,7 +111,7 @@ def test_attributes_have_a_limit() -> None:
 
     assert [letter.reason for letter in made.letters] == ["attributes_limit"]
     assert made.deliveries == []
-    assert KEY not in bench.parts
+    assert bench.values("client") == {}
 
 
 def test_unchanged_values_write_nothing() -> None:
