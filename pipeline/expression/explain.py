@@ -7,12 +7,13 @@ the line number of each instruction is its offset in the source plus one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from pipeline.errors import ExpressionError
 from pipeline.expression.fault import did_you_mean
 from pipeline.expression.kinds import Failure, OverLimit, kind_name
-from pipeline.expression.operators import key_text, known_keys
+from pipeline.expression.operators import KEYS_LOOKED_AT_MAX, key_text, known_keys
 from pipeline.expression.tree import Constant, Index, Name, Node, Select, children
 
 FILENAME = "<expression>"
@@ -89,7 +90,7 @@ def _message(failure: Failure, node: Node | None, scope: Mapping[str, Any]) -> s
     if failure.python is KeyError:
         if not isinstance(container, Mapping):
             return f"no such key: {key_text(key)}"
-        names = [name for name in container if isinstance(name, str)]
+        names = map(key_text, islice(container, KEYS_LOOKED_AT_MAX))
         hint = did_you_mean(key_text(key), names)
         return f"no such key: {key_text(key)}{known_keys(container)}{f' ({hint})' if hint else ''}"
     what = "the value" if container is _UNKNOWN else f"{where} is {kind_name(container)}; it"

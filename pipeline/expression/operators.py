@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, NoReturn
 
 from pipeline.expression.kinds import (
@@ -32,6 +33,10 @@ from pipeline.expression.times import checked_duration, checked_timestamp
 _ORDERED = frozenset({int, float, UInt, str, bytes, bool, datetime, timedelta})
 _LEAVES = frozenset({int, float, bool, type(None), datetime, timedelta})
 _MISSING = object()
+# Of a map that lacks a key, an error looks at so many keys and names so many: a message of 100,000
+# keys must not make its error dear.
+KEYS_LOOKED_AT_MAX = 100
+KEYS_SHOWN_MAX = 10
 
 
 def no_overload(sign: str, left: Any, right: Any) -> NoReturn:
@@ -277,13 +282,13 @@ def key_text(key: Any) -> str:
     return text if len(text) <= 80 else f"{text[:80]}…"
 
 
-def known_keys(container: Mapping[Any, Any], most: int = 10) -> str:
+def known_keys(container: Mapping[Any, Any]) -> str:
     """Return "; known: a, b" for a message to the user."""
-    names = sorted(key_text(key) for key in container)
+    names = sorted(key_text(key) for key in islice(container, KEYS_LOOKED_AT_MAX))
     if not names:
         return "; the map is empty"
-    more = ", …" if len(names) > most else ""
-    return f"; known: {', '.join(names[:most])}{more}"
+    more = ", …" if len(container) > KEYS_SHOWN_MAX else ""
+    return f"; known: {', '.join(names[:KEYS_SHOWN_MAX])}{more}"
 
 
 def iterate(container: Any) -> Iterable[Any]:

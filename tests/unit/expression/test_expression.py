@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -129,7 +128,16 @@ def test_a_failure_says_what_and_where(
 def test_long_lists_of_known_keys_are_cut(failure: Failing) -> None:
     """An error stays a line, however many keys a message has and however long they are."""
     many = {f"key_{number:03}": 1 for number in range(500)} | {"_" * 5000: 1}
-    assert len(failure("a.b", a=many).message) < 300
+    found = failure("a.b", a=many).message
+    assert "key_000, " in found
+    assert len(found) < 300
+
+
+@pytest.mark.timeout(10)
+def test_the_error_of_a_very_large_map_is_cheap(failure: Failing) -> None:
+    """To say what is known, only some of a map's keys are looked at."""
+    many = {f"{'key' * 20}_{number}": 1 for number in range(300_000)}
+    assert ", …" in failure("a.keykeykey", a=many).message
 
 
 def test_has_asks_for_keys_only(evaluate: Evaluate) -> None:
@@ -162,6 +170,7 @@ def test_each_evaluation_makes_its_own_lists(evaluate: Evaluate) -> None:
 # Limits
 
 
+@pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "source",
     [
@@ -176,12 +185,10 @@ def test_each_evaluation_makes_its_own_lists(evaluate: Evaluate) -> None:
     ],
 )
 def test_steps_are_limited(source: str, failure: Failing) -> None:
-    """Nested macros and searches end at the limit of steps, in a second and as an error."""
-    start = time.perf_counter()
+    """Nested macros and searches end at the limit of steps, soon and as an error."""
     numbers = [*range(1, 1000)]
     found = failure(source, l=numbers, m=[*numbers], s="ab" * 100_000)
     assert found.detail["limit"] == "steps_max"
-    assert time.perf_counter() - start < 5
 
 
 @pytest.mark.parametrize(
