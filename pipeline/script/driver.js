@@ -296,10 +296,11 @@
 
   // ---- errors ----
 
-  // The topmost frame that is the script's: not native, not the driver's.
+  // The topmost frame that is the script's: not native, not the driver's; and not the place in a
+  // JSON text that JSON.parse adds, which has no function.
   function place(stack) {
     for (const frame of stack.split('\n')) {
-      const found = /^ {4}at (.*?) ?\(?<input>:(\d+):(\d+)\)?$/.exec(frame);
+      const found = /^ {4}at (.*) \(<input>:(\d+):(\d+)\)$/.exec(frame);
       if (found === null || found[1].startsWith('#')) continue;
       const line = +found[2], column = +found[3];
       return {line, column: line === 1 ? column - limits.column_offset : column};

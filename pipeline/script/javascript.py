@@ -52,7 +52,8 @@ _TAIL = (
     )
     + "}})"
 )
-_PLACE = re.compile(r"^ {4}at (?:(?!#)[^\n]* \()?<input>:(\d+):(\d+)\)?$", re.MULTILINE)
+# A frame of the script's. A loop that was stopped has no place of its own: its function's stands.
+_PLACE = re.compile(r"^ {4}at (?!#)[^\n]* \(<input>:(\d+):(\d+)\)$", re.MULTILINE)
 
 
 class _Unusable(Exception):  # noqa: N818 - not an error of ours: an outcome on its way

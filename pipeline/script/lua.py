@@ -152,24 +152,30 @@ class Lua:
         result = rest[0] if rest else None
         if type(result) is not world.table_type:
             raise _Refused(f"{operation} returned {_kind(result)} where a table is needed")
+        return {"value": self._value(request, values, result)}
+
+    def _value(self, request: Request, values: _Values, result: Any) -> Any:
         if request.contract == "thingsboard":
-            return {"value": values.plain(result, "the result")}
-        fields = values.fields(result)
+            return values.plain(result, "the result")
+        try:
+            fields = values.fields(result)
+        except _Odd as odd:
+            raise _Refused(f"the result {odd}") from None
         errors = values.words(fields.get(b"errors"), "errors")
         if errors:
             raise _Refused(", ".join(errors), "script_errors")
         warnings = values.words(fields.get(b"warnings"), "warnings")
-        if operation == "encode_downlink":
-            return {"value": self._encoded(values, fields, warnings)}
+        if request.operation == "encode_downlink":
+            return self._encoded(values, fields, warnings)
         data = fields.get(b"data")
         if data is None:
             if fields and not fields.keys() & {b"warnings", b"errors"}:
-                raise _Refused(f"{operation} returned no `data`: return {{data = {{…}}}}")
-            return {"value": {"data": {}, "warnings": warnings}}
+                raise _Refused(f"{request.operation} returned no `data`: return {{data = {{…}}}}")
+            return {"data": {}, "warnings": warnings}
         plain = values.plain(data, "data")
         if not isinstance(plain, dict):
             raise _Refused("data is not a table with names, as an object needs")
-        return {"value": {"data": plain, "warnings": warnings}}
+        return {"data": plain, "warnings": warnings}
 
     def _failure(self, source: bytes, operation: str, kind: bytes, rest: list[Any]) -> _Outcome:
         message, line = rest
@@ -298,7 +304,7 @@ def _kind(value: Any) -> str:
         return "a boolean"
     if isinstance(value, int | float):
         return "a number"
-    if isinstance(value, bytes):
+    if isinstance(value, bytes | str):
         return "a string"
     return "a table or a function"
 
@@ -317,6 +323,8 @@ class _Values:
         self._budget -= len(entries)
         if self._budget < 0:
             raise _Refused("the result has too many values")
+        if (1 in entries or 0 in entries) and bool in map(type, table):
+            raise _Odd("has a key that is neither text nor a whole number")  # True is 1 to Python
         return entries
 
     def words(self, value: Any, path: str) -> list[str]:

@@ -25,6 +25,7 @@ from pipeline.script.frames import LENGTH, LENGTHS
 from pipeline.script.limits import ScriptLimits
 
 Loss = Literal["time", "killed", "crashed", "stalled"]
+_MODULE = "pipeline.script.serve"
 _FRAME_BYTES_SPARE = 64 << 10  # brackets, commas and error texts of a slice
 _READ_BYTES = 256 << 10
 _STDERR_SHOWN = 2_000
@@ -61,7 +62,7 @@ class ScriptProcess:
         paths = [os.path.abspath(path) for path in sys.path]  # noqa: PTH100 - "" is the cwd
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             [
-                *(sys.executable, "-s", "-P", "-B", "-m", "pipeline.script.serve"),
+                *(sys.executable, "-s", "-P", "-B", "-m", _MODULE),
                 *(language, json.dumps(asdict(limits)), str(os.getpid())),
             ],
             stdin=subprocess.PIPE,
