@@ -12,10 +12,10 @@ import msgspec
 
 from pipeline.errors import MessageError
 from pipeline.ports import DeviceState
+from pipeline.route.storable import size_of
 
 PART_PREFIX = "attributes/"
 _NOTHING: dict[str, dict[str, Any]] = {"values": {}, "times": {}}
-_SMALL = (bool, int, float)  # in place of another value they cannot take a scope over its limit
 _EXACT = (dict, list, bool)  # in Python True is 1, also deep inside
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -50,19 +50,15 @@ def change(
 ) -> Change | None:
     """Set and delete attributes as of `time_ms`; None: nothing changed.
 
-    MessageError (code `attributes_limit`): the scope would be larger than `bytes_max` as JSON.
+    MessageError: the scope would be larger than `bytes_max` as JSON (code `attributes_limit`), or
+    a value cannot be kept (`state`).
     """
     part = state.get(key, PART_PREFIX + scope) or _NOTHING
     now, times = part["values"], part["times"]
     fresh = {}
-    large = False
     for name, value in values.items():
-        if name in now:
-            if times[name] > time_ms or same(now[name], value):
-                continue
-            large = large or not isinstance(value, _SMALL)
-        else:
-            large = True
+        if name in now and (times[name] > time_ms or same(now[name], value)):
+            continue
         fresh[name] = value
     gone = [name for name in delete if name in now and times[name] <= time_ms]
     if not fresh and not gone:
@@ -73,7 +69,7 @@ def change(
         after.pop(name, None)
         times_after.pop(name, None)
     whole = {"values": after, "times": times_after}
-    if large and (size := len(_encode(whole))) > bytes_max:
+    if fresh and (size := size_of(whole)) > bytes_max:
         raise MessageError(
             f"the device's {scope} attributes would take {size} bytes; the limit is {bytes_max}",
             code="attributes_limit",

@@ -11,6 +11,7 @@ import msgspec
 
 from pipeline.model.event import DeviceMessage
 from pipeline.ports import DeviceState
+from pipeline.route.storable import size_of
 from pipeline.route.turn import DEVICE_PART, TELEMETRY_PART
 
 _SECRET = ("urls", "key")  # of a link: a network server's addresses hold its keys
@@ -51,7 +52,10 @@ def note(state: DeviceState, key: str, message: DeviceMessage) -> None:
 
 
 def note_telemetry(state: DeviceState, key: str, message: DeviceMessage, keys_max: int) -> None:
-    """Keep a device's last values: of each key the newest by the messages' times."""
+    """Keep a device's last values: of each key the newest by the messages' times.
+
+    MessageError (code `state`): a value cannot be kept.
+    """
     part = state.get(key, TELEMETRY_PART)
     if part is None:
         after = {"time_ms": message.time_ms, "values": message.telemetry}
@@ -66,6 +70,7 @@ def note_telemetry(state: DeviceState, key: str, message: DeviceMessage, keys_ma
             return
         after = {"time_ms": part["time_ms"], "values": values}
     if after != part:
+        size_of(message.telemetry)
         state.put(key, TELEMETRY_PART, after)
 
 

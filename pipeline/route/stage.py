@@ -167,27 +167,33 @@ class Route:
             cascade(turn)
             return
         device.note(turn.state, turn.key, event)
+        mark = turn.mark()
         device_type = event.device_type or turn.known().get("type", "")
-        if event.attributes:
-            try:
-                # Chains see them in this message; they are not told of them by another one.
-                attributes.change(
-                    turn.state,
-                    turn.key,
-                    "client",
-                    event.attributes,
-                    time_ms=min(event.time_ms, event.received_ms),
-                    bytes_max=self._limits.attributes_bytes_max,
-                )
-            except MessageError as fault:
-                turn.bury(fault, tag="message")
-                return
-        if event.telemetry and rules.needs_last(event.integration, device_type):
-            device.note_telemetry(turn.state, turn.key, event, self._limits.telemetry_keys_max)
+        try:
+            self._note(turn, event, rules, device_type)
+        except MessageError as fault:
+            turn.undo(mark)
+            turn.bury(fault, tag="message")
+            return
         for chain in rules.matching(event.type, event.integration, device_type):
             enter(turn, chain, event)
         if turn.pending:
             cascade(turn)
+
+    def _note(self, turn: Turn, event: DeviceMessage, rules: Rules, device_type: str) -> None:
+        """Keep the values that a message brings, so that its chains see them."""
+        if event.attributes:
+            # Chains see these in this message; they are not told of them by another one.
+            attributes.change(
+                turn.state,
+                turn.key,
+                "client",
+                event.attributes,
+                time_ms=min(event.time_ms, event.received_ms),
+                bytes_max=self._limits.attributes_bytes_max,
+            )
+        if event.telemetry and rules.needs_last(event.integration, device_type):
+            device.note_telemetry(turn.state, turn.key, event, self._limits.telemetry_keys_max)
 
     def _fire(self, work: Work, books: Mapping[str, Rulebook], timer: DueTimer) -> None:
         """Go on with a message where a node's timer left it."""

@@ -20,7 +20,8 @@ from pipeline.route import attributes
 from pipeline.route.chain import Chain, Step
 from pipeline.route.message import Scope, plain
 from pipeline.route.node import FAILURE, Outcome
-from pipeline.route.turn import LogLine, Pending, Turn, encode
+from pipeline.route.storable import size_of
+from pipeline.route.turn import LogLine, Pending, Turn
 from pipeline.topics import delivery_topic
 
 TIMER_PREFIX = "timer/"
@@ -86,10 +87,7 @@ class Visit:
     def remember(self, value: Any) -> None:
         """Keep a JSON value for this node and device; None forgets."""
         turn = self._turn
-        if (
-            value is not None
-            and (size := len(encode(value))) > turn.work.limits.node_state_bytes_max
-        ):
+        if value is not None and (size := size_of(value)) > turn.work.limits.node_state_bytes_max:
             raise MessageError(
                 f"the node would keep {size} bytes of this device",
                 code="node_state",
@@ -122,6 +120,7 @@ class Visit:
             ),
             "data": data,
         }
+        size_of(position)
         turn.state.set_timer(turn.key, timer, due_ms, position)
         turn.state.put(turn.key, entry, due_ms)
 

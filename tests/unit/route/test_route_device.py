@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import orjson
 import pytest
 
 from pipeline.errors import MessageError
@@ -176,6 +177,21 @@ def test_attributes_limit_is_the_message_s_fault() -> None:
 
     assert caught.value.code == "attributes_limit"
     assert state.changes == {}
+
+
+@pytest.mark.parametrize("text", [CLIENT, LISTENS], ids=["attribute", "last value"])
+def test_value_that_no_state_can_keep(text: str) -> None:
+    """A number past 64 bits, or a value too deep, is the message's fault, not the engine's."""
+    bench = Bench(rulebook(text))
+    deep: object = 1
+    for _ in range(300):
+        deep = [deep]
+
+    for number, value in enumerate((2**70, deep), 1):
+        made = bench.take(record(uplink(number, attributes={"x": value}, telemetry={"y": value})))
+
+        assert [letter.reason for letter in made.letters] == ["state"]
+    orjson.dumps(bench.parts[KEY])
 
 
 def test_last_values_are_kept_where_a_chain_asks() -> None:
