@@ -238,6 +238,12 @@ class _Step:
         changed = msgspec.structs.replace(
             downlink, payload=encoded.payload, f_port=f_port, detail=detail
         )
+        if encoded.payload is None and not dialect.takes_fields:
+            raise MessageError(
+                f"there are fields and no bytes: the converter of `{integration.name}` has no"
+                " downlinkEncoder; write one, or give the payload",
+                code="no_encoder",
+            )
         dialect.check(changed)
         return changed
 

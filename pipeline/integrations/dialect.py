@@ -46,6 +46,8 @@ class Dialect(Protocol):
     device_variables: tuple[str, ...]
     has_f_port: bool
     """Whether its downlinks have a LoRaWAN port; Sigfox and HTTP have none."""
+    takes_fields: bool
+    """Whether a downlink may go as JSON fields, without an encoder."""
     repeat_window_s: int
     """How long after the first request the network server may repeat it."""
     answer_timeout_s: float

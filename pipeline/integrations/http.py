@@ -86,6 +86,7 @@ class Http:
     device_template = "{device_id}"
     device_variables = ("device_id",)
     has_f_port = False
+    takes_fields = True
     # Senders with a repeat key (webhooks) try for hours; most of their tries fall into the first.
     repeat_window_s = 3600
     answer_timeout_s = 5.0

@@ -113,6 +113,7 @@ class Sigfox:
     device_template = "{device_id}"
     device_variables = ("device_id", "device_type_id")
     has_f_port = False
+    takes_fields = False
     # Sigfox repeats a callback 1, 3 and 7 minutes after the first, each with 10 s to answer.
     repeat_window_s = 15 * 60
     # Sigfox gives up after 10 s, its connecting and the way there and back included; a second is

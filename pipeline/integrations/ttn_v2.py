@@ -70,6 +70,7 @@ class TtnV2(Asynchronous):
     device_template = "{application_id}:{device_id}"
     device_variables = ("application_id", "device_id", "dev_eui")
     has_f_port = True
+    takes_fields = False
     # A device repeats a confirmed uplink up to 8 times; at SF12 and 1 % duty cycle that takes less
     # than 15 minutes in all but the worst case. The network server itself repeats nothing.
     repeat_window_s = 900

@@ -83,6 +83,7 @@ class TtsV3(Asynchronous):
         "application_id", "device_id", "dev_eui", "join_eui", "dev_addr",
     )  # fmt: skip
     has_f_port = True
+    takes_fields = False
     # Cloud editions try a webhook 7 times within 72 minutes, ±15 %.
     repeat_window_s = 90 * 60
     options = TtsV3Options

@@ -44,6 +44,7 @@ class FakeDialect:
     synchronous: bool = True
     contract: str = "lorawan"
     has_f_port: bool = True
+    takes_fields: bool = False
     repeat_window_s: int = 900
     refuses: str = ""
 
@@ -79,6 +80,7 @@ class Bench:
     synchronous: bool = True
     unanswered: str = "requeue"
     queue_max: int = 100
+    encoder: Script | None = ENCODER
     dialect: FakeDialect = field(default_factory=FakeDialect)
     now_ms: int = 1_000_000
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -104,7 +106,7 @@ class Bench:
             metadata={},
             device_type="",
         )
-        converter = Converter("acme/x", "x.yaml", None, None, ENCODER)
+        converter = Converter("acme/x", "x.yaml", None, None, self.encoder)
         book = Rulebook("t", Path(), "v1", {"link": integration}, {"acme/x": converter}, {}, {})
         self.scripts = FakeScripts()
         self.stage = DownlinkStage(lambda: {"t": book}, self.scripts, Registry())
@@ -440,9 +442,11 @@ def test_supersede_key() -> None:
         request(3, queue="last", supersede_key="target"),
     )
 
-    assert [
-        status(bench, d).state for d in ("d1", "d2", "d3")
-    ] == [State.SUPERSEDED, State.QUEUED, State.QUEUED]
+    assert [status(bench, d).state for d in ("d1", "d2", "d3")] == [
+        State.SUPERSEDED,
+        State.QUEUED,
+        State.QUEUED,
+    ]
 
 
 def test_expires_by_timer() -> None:
@@ -469,9 +473,11 @@ def test_expires_at_once() -> None:
     """A downlink whose time had run out before it was asked for ends as expired."""
     bench = Bench()
 
-    assert states(
-        bench.run(request(1, expires_at_ms=bench.now_ms))
-    ) == ["requested", "encoded", "expired"]
+    assert states(bench.run(request(1, expires_at_ms=bench.now_ms))) == [
+        "requested",
+        "encoded",
+        "expired",
+    ]
 
 
 def test_expired_while_answering_stays_with_its_request() -> None:
@@ -530,6 +536,16 @@ def test_request_without_content_fails() -> None:
     assert status(bench, "d1").reason == "no_payload"
 
 
+@pytest.mark.parametrize(("takes_fields", "state"), [(False, "failed"), (True, "queued")])
+def test_fields_without_an_encoder(takes_fields: bool, state: str) -> None:
+    """Fields without an encoder fail with `no_encoder`, but where the link takes fields."""
+    bench = Bench(encoder=None, dialect=FakeDialect(takes_fields=takes_fields))
+    bench.run(request(1))
+
+    assert status(bench, "d1").state == state
+    assert status(bench, "d1").reason == ("" if takes_fields else "no_encoder")
+
+
 def test_unknown_integration_fails() -> None:
     """A device without a known integration cannot be reached: failed, with the reason."""
     bench = Bench()
@@ -574,9 +590,9 @@ def test_asynchronous_hands_over_one_at_a_time() -> None:
     bench = Bench(synchronous=False)
     out = bench.run(request(1), request(2))
 
-    assert [
-        (d.destination, d.downlink.id) for d in deliveries(out) if d.downlink
-    ] == [("downlink-link", "d1")]
+    assert [(d.destination, d.downlink.id) for d in deliveries(out) if d.downlink] == [
+        ("downlink-link", "d1")
+    ]
     assert out[-1].topic == "delivery.t.downlink-link" or any(
         o.topic == "delivery.t.downlink-link" for o in out
     )
@@ -655,9 +671,11 @@ def test_queries_are_answered_by_the_owner() -> None:
 
     listed = bench.wait(Query("q", "t", "dev", 1, "downlinks")).body["downlinks"]
 
-    assert [
-        (d["id"], d["state"]) for d in listed
-    ] == [("d3", "answering"), ("d1", "queued"), ("d2", "queued")]
+    assert [(d["id"], d["state"]) for d in listed] == [
+        ("d3", "answering"),
+        ("d1", "queued"),
+        ("d2", "queued"),
+    ]
     one = bench.wait(Query("q2", "t", "dev", 1, "downlink", downlink_id="d2"))
     assert (one.status, one.body["id"]) == (200, "d2")
     assert bench.wait(Query("q3", "t", "dev", 1, "downlink", downlink_id="x")).status == 404
