@@ -94,7 +94,7 @@ class Caller:
         limits = httpx.Limits(
             max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEP_ALIVE_S
         )
-        connection = httpx.AsyncHTTPTransport(verify=_tls(), trust_env=False, limits=limits)
+        connection = httpx.AsyncHTTPTransport(verify=_tls(), limits=limits)
         self._all.append(connection)
         return connection
 

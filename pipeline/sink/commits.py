@@ -82,13 +82,17 @@ class Commits:
             last = self._last
             self._dirty.clear()
             self._urgent.clear()
-            await self._write()
+            written = await self._write()
             self.written.set()
-            if last:
+            if last or not written:
                 return
 
-    async def _write(self) -> None:
-        """Write the outcomes and the position in one step; the outcomes alone if it stands."""
+    async def _write(self) -> bool:
+        """Write the outcomes and the position in one step; the outcomes alone if it stands.
+
+        False: the log takes nothing, and this run ends. Then nothing more may be written, since a
+        later position would pass these outcomes; all of it is repeated by the next run.
+        """
         offset = self._lanes.settled()
         outcomes, self._outcomes = self._outcomes, []
         self._writing = len(outcomes)
@@ -108,9 +112,9 @@ class Commits:
                         error=error.message,
                     )
                 if self._stopping.is_set():
-                    return  # The position stands where it was, so all of it is repeated.
+                    return False
                 delay_s = self._settings.open_retry.delay_s(attempts, self._random())
                 await self._clock.wait(self._stopping, delay_s)
             else:
                 self._writing = 0
-                return
+                return True

@@ -102,7 +102,6 @@ class Destination:
         """
         self._stopping.set()
         self._wake.set()
-        self._commits.hurry()
         if self._reading is not None:
             self._reading.cancel()
         if self._task is not None:
@@ -243,12 +242,13 @@ class Destination:
         now_s = self._clock.monotonic()
         counts: Counter[str] = Counter()
         outcomes: list[Outgoing] = []
-        postponed: tuple[Entry, Result] | None = None
+        failure: Result | None = None
+        random = self._random()  # one for all, so that no device waits longer than the destination
         for entry, result in zip(entries, results, strict=True):
             if result.verdict is Verdict.POSTPONED:
-                postponed = postponed or (entry, result)
+                failure = failure or result
                 counts["retried"] += 1
-                if self._postpone(entry, result, now_s):
+                if self._postpone(entry, result, now_s, random):
                     outcomes += self._end(entry, How.GIVEN_UP, result, counts)
                 continue
             if result.pause_s is not None:
@@ -258,10 +258,7 @@ class Destination:
                 outcomes += self._end(entry, How.REFUSED, result, counts)
             else:
                 outcomes += self._end(entry, How.DELIVERED, result, counts)
-        if postponed is not None:
-            self._note_failure(*postponed, started_s=started_s, now_s=now_s)
-        else:
-            self._note_success(now_s)
+        self._note(failure, started_s=started_s, now_s=now_s, random=random)
         self._lanes.release(entries, now_s)
         self._news.count(counts)
         self._commits.leave(outcomes)
@@ -274,10 +271,10 @@ class Destination:
         counts[how] += 1
         return outgoing
 
-    def _postpone(self, entry: Entry, result: Result, now_s: float) -> bool:
+    def _postpone(self, entry: Entry, result: Result, now_s: float, random: float) -> bool:
         """Let the entry wait; return whether it is to be given up instead."""
         retry = self._transport.retry
-        delay_s = max(retry.delay_s(entry.attempts + 1, self._random()), result.pause_s or 0.0)
+        delay_s = max(retry.delay_s(entry.attempts + 1, random), result.pause_s or 0.0)
         self._lanes.postpone(entry, now_s + delay_s)
         entry.error = result.message
         entry.uncertain = entry.uncertain or result.uncertain
@@ -294,23 +291,18 @@ class Destination:
         self._news.count(counts)
         self._commits.leave(outcomes)
 
-    def _note_failure(
-        self, entry: Entry, result: Result, *, started_s: float, now_s: float
+    def _note(
+        self, failure: Result | None, *, started_s: float, now_s: float, random: float
     ) -> None:
-        self._health.failed(
-            entry.lane.key,
-            started_s=started_s,
-            now_s=now_s,
-            pause_s=result.pause_s or 0.0,
-            random=self._random(),
-        )
-        next_try_s = self._health.not_before_s - now_s
-        self._news.fails(result.message, result.reason, next_try_s)
-
-    def _note_success(self, now_s: float) -> None:
-        if self._health.worked():
-            self._lanes.forgive(now_s)
-        self._news.works()
+        health = self._health
+        if failure is None:
+            health.worked(started_s=started_s)
+            if not health.failures:
+                self._news.works()
+            return
+        pause_s = failure.pause_s or 0.0
+        health.failed(started_s=started_s, now_s=now_s, pause_s=pause_s, random=random)
+        self._news.fails(failure.message, failure.reason, health.not_before_s - now_s)
 
 
 _EXPIRED = Result(Verdict.REFUSED, "expired", "its time ran out before it could be sent")

@@ -9,15 +9,15 @@ class Health:
     """The circuit breaker of one destination. Times are monotonic seconds, handed in.
 
     While it fails, one request at a time tries it, each after a longer wait; the first that
-    succeeds opens it to all again.
+    succeeds opens it to all again. What was under way when it failed says nothing new, whether it
+    fails too or succeeds.
     """
 
     def __init__(self, retry: RetryConfig) -> None:
         self._retry = retry
+        self._failed_s = 0.0
         self.failures = 0
         self.not_before_s = 0.0
-        self._failed_s = 0.0
-        self._failed_keys: set[str] = set()
 
     def slots(self, concurrency: int, in_flight: int, now_s: float) -> int:
         """Return how many requests may start now."""
@@ -25,31 +25,22 @@ class Health:
             return 0
         return (1 if self.failures else concurrency) - in_flight
 
-    def failed(
-        self, key: str, *, started_s: float, now_s: float, pause_s: float, random: float
-    ) -> None:
-        """Note a failure. `pause_s`: the destination's own wish.
-
-        Requests that were under way when it failed count as the same failure.
-        """
-        if len(self._failed_keys) < 2:  # one or several is all that is asked of them
-            self._failed_keys.add(key)
-        if not self.failures or started_s > self._failed_s:
+    def failed(self, *, started_s: float, now_s: float, pause_s: float, random: float) -> None:
+        """Note a failure of what started then. `pause_s`: the destination's own wish."""
+        if self._is_news(started_s):
             self.failures += 1
             self._failed_s = now_s
             pause_s = max(pause_s, self._retry.delay_s(self.failures, random))
         self.pause(now_s + pause_s)
 
+    def worked(self, *, started_s: float) -> None:
+        """Note a success of what started then."""
+        if self._is_news(started_s):
+            self.failures = 0
+
     def pause(self, until_s: float) -> None:
         """Ask nothing of it before then."""
         self.not_before_s = max(self.not_before_s, until_s)
 
-    def worked(self) -> bool:
-        """Note a success; return whether an outage is over: several tries, several devices failed.
-
-        Where one device's message alone fails, it may be that message, and its device waits on.
-        """
-        outage = self.failures > 1 and len(self._failed_keys) > 1
-        self.failures = 0
-        self._failed_keys.clear()
-        return outage
+    def _is_news(self, started_s: float) -> bool:
+        return not self.failures or started_s > self._failed_s

@@ -172,13 +172,6 @@ class Lanes:
                 expired.append(entry)
         return expired
 
-    def forgive(self, now_s: float) -> None:
-        """Let all lanes go on at once: the destination works again."""
-        for lane in self._lanes.values():
-            if lane.ready_s > now_s and not lane.busy and lane.head is not None:
-                lane.ready_s = now_s
-                self._list(lane, lane.head, now_s)
-
     def settled(self) -> int | None:
         """Return the offset up to which all is now done, and forget those; None: not moved."""
         offset = None

@@ -97,7 +97,7 @@ def test_an_endless_body_is_cut() -> None:
         assert (answer.status, len(answer.body)) == (200, RESPONSE_BYTES_MAX)
         assert (await caller.call(Call(server.url + "/x"))).status == 200
 
-    calling(test)
+    calling(test, timeout_s=600)
 
 
 def test_a_dripping_body_is_timed() -> None:
@@ -236,6 +236,7 @@ def test_no_log_line_shows_an_address(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         calling(test)
     assert "secret-key" not in caplog.text
+    assert [entry.name for entry in caplog.records if entry.name.startswith("http")] == []
 
 
 def test_the_environments_proxy_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -301,6 +301,66 @@ def test_results_above_the_position_are_written_at_once() -> None:
     run(main())
 
 
+def test_results_do_not_wait_for_the_commit_interval() -> None:
+    """An outcome is written at once; a position alone waits for the interval."""
+
+    async def main() -> None:
+        bench = Bench(SinkSettings(commit_interval_s=60))
+        bench.log.deliver(delivery(0))
+        async with bench.running():
+            await bench.world.until(lambda: bench.clock.due() == [60])
+            assert bench.log.position("app") == 0
+            bench.transport.results["d1"].append(REFUSED)
+            bench.log.deliver(delivery(1))
+            await bench.reached(2)
+            assert bench.clock.now_s == 0
+
+    run(main())
+
+
+def test_a_stop_while_the_log_is_full() -> None:
+    """A stop does not wait for room; what could not be written is repeated by the next run."""
+
+    async def main() -> None:
+        bench = Bench()
+        bench.transport.results["d0"].append(REFUSED)
+        bench.log.refusals.extend([StorageFullError("no room on the disk")] * 99)
+        bench.log.deliver(delivery(0))
+        async with bench.running():
+            await bench.world.until(bench.clock.due)
+            await bench.destination.stop(5)
+        assert bench.log.position("app") == 0
+        bench.log.refusals.clear()
+        bench.transport.results["d0"].append(REFUSED)
+        async with bench.running():
+            await bench.reached(1)
+        assert len(bench.log.dead_letters()) == 1
+
+    run(main())
+
+
+def test_no_position_passes_a_result_that_was_not_written() -> None:
+    """Where the log took nothing up to the stop, nothing later is written though there is room."""
+
+    async def main() -> None:
+        bench = Bench()
+        bench.transport.results["d0"].append(REFUSED)
+        bench.log.refusals.extend([StorageFullError("no room on the disk")] * 2)
+        bench.log.deliver(delivery(0, "a"))
+        async with bench.running():
+            await bench.world.until(bench.clock.due)
+            bench.log.deliver(delivery(1, "b"))
+            await bench.world.until(lambda: bench.transport.delivered == ["d1"])
+            await bench.destination.stop(5)
+        assert bench.log.position("app") == 0
+        bench.transport.results["d0"].append(REFUSED)
+        async with bench.running():
+            await bench.reached(2)
+        assert [letter.offset for letter in bench.log.dead_letters()] == [0]
+
+    run(main())
+
+
 def test_a_full_log_loses_no_result() -> None:
     """While the log takes nothing, results and position are kept and written later."""
 

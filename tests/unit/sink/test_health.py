@@ -6,10 +6,8 @@ from pipeline.sink.retry import RetryConfig
 RETRY = RetryConfig(first=1, factor=2, max=60, jitter=0)
 
 
-def fail(
-    health: Health, key: str = "a", started_s: float = 0.0, now_s: float = 0.0, pause_s: float = 0.0
-) -> None:
-    health.failed(key, started_s=started_s, now_s=now_s, pause_s=pause_s, random=0.0)
+def fail(health: Health, started_s: float = 0.0, now_s: float = 0.0, pause_s: float = 0.0) -> None:
+    health.failed(started_s=started_s, now_s=now_s, pause_s=pause_s, random=0.0)
 
 
 def test_a_healthy_destination_has_all_slots() -> None:
@@ -43,13 +41,11 @@ def test_the_destinations_own_wish_is_kept() -> None:
     assert health.not_before_s == 31
 
 
-def test_an_outage_is_told_from_a_bad_message() -> None:
-    """Several tries with several devices are an outage; one device alone is not."""
+def test_only_a_request_that_began_after_the_failure_can_end_it() -> None:
+    """A late success of what was under way is no recovery; the next try's is."""
     health = Health(RETRY)
-    fail(health, "a", now_s=0)
-    fail(health, "a", started_s=1, now_s=1)
-    assert not health.worked()
-    fail(health, "a", started_s=2, now_s=2)
-    fail(health, "b", started_s=3, now_s=3)
-    assert health.worked()
-    assert health.slots(8, 0, 100.0) == 8
+    fail(health, started_s=9, now_s=10)
+    health.worked(started_s=9)
+    assert health.slots(8, 0, 11.0) == 1
+    health.worked(started_s=11)
+    assert health.slots(8, 0, 11.0) == 8

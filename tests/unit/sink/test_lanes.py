@@ -86,18 +86,11 @@ def test_what_failed_more_often_is_tried_later() -> None:
     assert numbers(lanes.take(2, 0.5)) == [1]
     admit(lanes, 2, "c")
     assert numbers(lanes.take(1, 2.0)) == [2]
-    assert numbers(lanes.take(1, 2.0)) == [0]
-
-
-def test_forgiven_lanes_go_on_at_once() -> None:
-    """After an outage no device waits for the rest of its own pause."""
-    lanes = Lanes()
-    admit(lanes, 0)
-    entries = lanes.take(1, 0.0)
-    lanes.postpone(entries[0], 300.0)
-    lanes.release(entries, 0.0)
-    lanes.forgive(1.0)
-    assert numbers(lanes.take(1, 1.0)) == [0]
+    admit(lanes, 3, "d")
+    admit(lanes, 4, "e")
+    assert numbers(lanes.take(2, 2.0)) == [3, 4]
+    admit(lanes, 5, "f")
+    assert numbers(lanes.take(2, 2.0)) == [0, 5]
 
 
 def test_expiry_reaches_behind_a_waiting_one() -> None:
