@@ -153,10 +153,12 @@ class Server:
     ) -> web.StreamResponse:
         """Write an answer that carries downlinks, and tell the door whether the client has it.
 
-        «Has it» is: the operating system took every byte, and the connection stood.
+        «Has it» is: the operating system took every byte, and the connection was not reset. A
+        client that closes as soon as it has read the answer has it.
         """
         assert answer.handed_over is not None
         response = self._done(gate, answer.response)
+        await asyncio.sleep(0)  # A client that has gone is noticed now, before it is written to.
         # Where the client has gone before a byte was written, it surely has no downlink.
         outcome: Outcome = "too_late" if request.transport is None else "not_answered"
         try:
@@ -245,7 +247,17 @@ class Server:
 class _Connection(web.RequestHandler):
     """A connection whose faults are answered in our words: JSON, no versions, no trace."""
 
-    __slots__ = ()
+    __slots__ = ("broken",)
+
+    def __init__(self, manager: web.Server, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self.broken = False
+        """Ended by a fault (a reset), not by the client's own clean close."""
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Note how the connection ended: by it the door tells whether an answer arrived."""
+        self.broken = exc is not None
+        super().connection_lost(exc)
 
     def handle_error(
         self,
@@ -311,6 +323,7 @@ class _Refusal(asyncio.Protocol):
 
 async def _write(request: web.BaseRequest, response: web.Response) -> bool:
     """Return whether the operating system has taken the whole answer."""
+    connection = cast("_Connection", request.protocol)
     transport = request.transport
     if transport is None:
         return False
@@ -318,11 +331,11 @@ async def _write(request: web.BaseRequest, response: web.Response) -> bool:
     await response.write_eof()
     # uvloop writes at the end of the loop's turn; a broken connection shows itself only then.
     await asyncio.sleep(0)
-    if transport.get_write_buffer_size():
+    if request.transport is not None and transport.get_write_buffer_size():
         transport.set_write_buffer_limits(high=0)
         await request.writer.drain()
         transport.set_write_buffer_limits()
-    return request.transport is not None and not transport.is_closing()
+    return not connection.broken
 
 
 def _web(response: Response) -> web.Response:

@@ -545,6 +545,31 @@ def test_a_client_that_goes_while_it_waits_has_no_downlink(world: World) -> None
     assert event["report"] == {"state": "queued", "downlink_id": "down1", "reason": "too_late"}
 
 
+def test_a_client_that_closes_once_it_has_read_has_its_downlink(world: World) -> None:
+    """A client that reads the answer and closes at once, as `curl` does, was answered."""
+    world.integration(synchronous=True)
+    world.log.answer = lambda record, to: [
+        Reply(to.request, device="d1", downlink_id=f"down-{to.request}")
+    ]
+    head = f"POST {DOOR} HTTP/1.1\r\nHost: x\r\nX-Key: s3cret\r\n"
+    asked = f"{head}Content-Length: {len(UPLINK)}\r\n\r\n".encode() + UPLINK
+
+    def ask(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(asked)
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+
+    async def work(ingest: Ingest, client: Client) -> None:
+        for _ in range(100):
+            await asyncio.to_thread(ask, ingest.port)
+        await until(lambda: len(world.log.events(DEVICE_EVENTS)) == 100)
+
+    run(world, work)
+
+    reports = [event["report"] for event in world.log.events(DEVICE_EVENTS)]
+    assert [report for report in reports if report["state"] != "sent"] == []
+
+
 def test_a_client_that_does_not_read_has_no_downlink(world: World) -> None:
     """Where the answer cannot be handed to the operating system in time, the downlink goes back
     as possibly delivered, and the connection is cut.
