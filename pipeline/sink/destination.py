@@ -88,7 +88,6 @@ class Destination:
         self._in_flight = 0
         self._wake = asyncio.Event()  # a delivery may be startable
         self._stopping = asyncio.Event()
-        self._reading: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self, on_failure: Callable[[BaseException], None]) -> None:
@@ -102,8 +101,6 @@ class Destination:
         """
         self._stopping.set()
         self._wake.set()
-        if self._reading is not None:
-            self._reading.cancel()
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=timeout_s)
             self._task.cancel()
@@ -112,15 +109,16 @@ class Destination:
     def status(self) -> DestinationStatus:
         """Return how it does, for people."""
         news = self._news
-        return DestinationStatus(**news.name, state=news.state, error=news.error,
-                                 waiting=self._waiting())  # fmt: skip
+        return DestinationStatus(
+            **news.name, state=news.state, error=news.error, waiting=self._waiting()
+        )
 
     async def _run(self, on_failure: Callable[[BaseException], None]) -> None:
         try:
             if await self._open():
                 async with asyncio.TaskGroup() as group:
-                    self._reading = group.create_task(self._read())
-                    group.create_task(self._dispatch(group))
+                    reading = group.create_task(self._read())
+                    group.create_task(self._dispatch(group, reading))
                     group.create_task(self._commits.run())
         except Exception as error:  # noqa: BLE001 - a bug in one must not end the others unseen
             _log.error("A destination stopped by a bug.", **self._news.name, exc_info=error)
@@ -187,14 +185,16 @@ class Destination:
 
     # Delivering
 
-    async def _dispatch(self, group: asyncio.TaskGroup) -> None:
+    async def _dispatch(self, group: asyncio.TaskGroup, reading: asyncio.Task[None]) -> None:
         while True:
             self._wake.clear()
             self._expire()
             if not self._stopping.is_set():
                 self._start_deliveries(group)
-            elif not self._in_flight:
-                break
+            else:
+                reading.cancel()
+                if not self._in_flight:
+                    break
             await self._clock.wait(self._wake, self._until_next())
         self._commits.finish()
 

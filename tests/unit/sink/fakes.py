@@ -261,9 +261,14 @@ class FakeTransport:
     )
     open_errors: deque[Exception] = field(default_factory=deque)
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
+    opens: int = 0
     closes: int = 0
 
     async def open(self) -> None:
+        self.opens += 1
+        self.world.stir()
+        if "open" in self.gates:
+            await self.gates["open"].wait()
         if self.open_errors:
             raise self.open_errors.popleft()
 

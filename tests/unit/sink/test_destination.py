@@ -479,6 +479,25 @@ def test_a_stop_while_it_cannot_be_opened() -> None:
     run(main())
 
 
+def test_a_stop_while_it_opens() -> None:
+    """A stop that comes while the transport opens ends without waiting for its time."""
+
+    async def main() -> None:
+        bench = Bench()
+        gate = bench.transport.gates["open"] = asyncio.Event()
+        bench.log.deliver(delivery(0))
+        async with bench.running():
+            await bench.world.until(lambda: bench.transport.opens)
+            stop = asyncio.create_task(bench.destination.stop(600))
+            await asyncio.sleep(0)
+            gate.set()
+            await stop
+        assert bench.transport.delivered == []
+        assert bench.destination.status().state == "stopped"
+
+    run(main())
+
+
 def test_a_bug_stops_this_destination_and_is_told() -> None:
     """An exception that is nobody's fault but ours stops it without moving the position."""
 
