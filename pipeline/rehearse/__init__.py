@@ -1,0 +1,1 @@
+"""Offline work on rules: run their examples and tests, try a converter, post sample uplinks."""

@@ -1,0 +1,100 @@
+"""The examples of converters, run: each a Result.
+
+Scripts are called in one batch, as the stages call them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+from pipeline.errors import ScriptError
+from pipeline.ports import ScriptCall, ScriptPort
+from pipeline.rehearse.calls import call_of
+from pipeline.rehearse.compare import differences
+from pipeline.rehearse.result import Difference, Result
+from pipeline.rulebook.book import Converter, Example, Rulebook
+
+_WORDS = {
+    "decode_uplink": "decode uplink",
+    "encode_downlink": "encode downlink",
+    "decode_downlink": "decode downlink",
+}
+
+
+def run_examples(book: Rulebook, scripts: ScriptPort, *, only: Sequence[str] = ()) -> list[Result]:
+    """Run every example of every converter (or of those named by `only`), in order of name.
+
+    An example expects all that its script returns; where it leaves out `warnings` or `errors`,
+    there must be none. An example may expect `errors`, the script's own words.
+    """
+    places: list[tuple[Converter, Example]] = []
+    calls: list[ScriptCall] = []
+    for name, converter in sorted(book.converters.items()):
+        if only and name not in only:
+            continue
+        for example in converter.examples:
+            places.append((converter, example))
+            calls.append(call_of(book, converter, example.routine, example.input))
+    if not calls:
+        return []
+    begun = perf_counter()
+    values = scripts.call(calls)
+    each_s = (perf_counter() - begun) / len(calls)
+    return [
+        Result(
+            kind="example",
+            name=_name(converter, example, number),
+            file=converter.file,
+            line=example.line,
+            differences=tuple(_judge(example, value)),
+            duration_s=each_s,
+        )
+        for number, ((converter, example), value) in enumerate(
+            zip(places, values, strict=True), start=1
+        )
+    ]
+
+
+def _name(converter: Converter, example: Example, number: int) -> str:
+    what = example.description or f"example {number}"
+    return f"{converter.name}: {_WORDS[example.routine]}: {what}"
+
+
+def _judge(example: Example, value: Any) -> list[Difference]:
+    expected = example.output
+    wanted = expected.get("errors") if isinstance(expected, dict) else None
+    if isinstance(value, ScriptError):
+        if value.code != "script_errors":
+            return [Difference(message=value.message)]
+        said = _own_words(value)
+        if isinstance(wanted, list) and ", ".join(map(str, wanted)) == said:
+            return []
+        return [Difference(("errors",), _listed(wanted), said)]
+    if wanted:
+        return [Difference(("errors",), _listed(wanted), "no error")]
+    return differences(_without_empty(expected), _without_empty(value), exact=True)
+
+
+def _own_words(error: ScriptError) -> str:
+    """Return what the script itself said; the engine puts the script's path before it."""
+    path = str(error.detail.get("script", ""))
+    return error.message.removeprefix(f"{path}: ")
+
+
+def _listed(errors: Any) -> str:
+    if not errors:
+        return "no error"
+    return ", ".join(map(str, errors)) if isinstance(errors, list) else str(errors)
+
+
+def _without_empty(value: Any) -> Any:
+    """Leave out warnings and errors where there are none: the same as not naming them."""
+    if not isinstance(value, dict):
+        return list(value) if isinstance(value, tuple) else value
+    return {
+        key: inner
+        for key, inner in value.items()
+        if not (key in ("warnings", "errors") and not inner)
+    }

@@ -1,0 +1,169 @@
+"""Uplinks to a running Funicular over HTTP: what `funicular send` does.
+
+In: an integration of the rules, and a payload for its dialect's sample or a request's body.
+Out: requests to the integration's door, with its secret; one Posted each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from time import perf_counter, sleep, time
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from pipeline.errors import MessageError, UsageError
+from pipeline.integrations.lorawan import USER_AGENT
+from pipeline.model.http import Request
+from pipeline.rehearse.proof import proof_of
+from pipeline.rulebook.book import Integration, Rulebook
+from pipeline.rulebook.catalogue import suggest
+
+TIMEOUT_S = 30.0
+"""For one request: longer than any integration's answer may take."""
+BODY_SHOWN_MAX = 4_096
+"""Bytes of an answer that are kept to be shown."""
+
+
+class Posted(msgspec.Struct, frozen=True):
+    """One request and its answer. `status` 0: there was none, `error` says why."""
+
+    counter: int
+    status: int
+    body: bytes = b""
+    content_type: str = ""
+    duration_s: float = 0.0
+    error: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the uplink was taken."""
+        return 200 <= self.status < 300
+
+
+def integration_of(book: Rulebook, name: str) -> Integration:
+    """Return an integration by name. UsageError: there is none."""
+    found = book.integrations.get(name)
+    if found is None:
+        hint = suggest(name, book.integrations)
+        listed = ", ".join(sorted(book.integrations)) or "none"
+        raise UsageError(
+            f"{book.folder} has no integration `{name}`: {hint or f'there are {listed}'}",
+            code="no_integration",
+        )
+    return found
+
+
+def door_of(address: str, integration: Integration) -> str:
+    """Return the URL of an integration's door at `address` (`http://127.0.0.1:8080`)."""
+    tenant, name = quote(integration.tenant, safe=""), quote(integration.name, safe="")
+    return f"{address.rstrip('/')}/in/{tenant}/{name}"
+
+
+def sample_of(
+    integration: Integration, device_id: str, counter: int, payload: bytes, now_ms: int
+) -> Request:
+    """Return the dialect's sample of an uplink. UsageError: this device or payload cannot be."""
+    try:
+        return integration.dialect.sample(device_id, counter, payload, now_ms)
+    except MessageError as error:
+        field = error.detail.get("field")
+        raise UsageError(
+            f"the dialect {integration.dialect.name} has no such uplink:"
+            f" {field + ' ' if field else ''}{error.message}",
+            code="sample",
+        ) from None
+
+
+def request_of_body(body: bytes, content_type: str = "") -> Request:
+    """Return a request with a body from a file; without a content type it is told by its
+    beginning.
+    """
+    if not content_type:
+        is_json = body.lstrip()[:1] in (b"{", b"[")
+        content_type = "application/json" if is_json else "application/octet-stream"
+    return Request(body=body, headers={"content-type": content_type})
+
+
+def post(
+    integration: Integration,
+    address: str,
+    *,
+    device_id: str = "",
+    payload: bytes = b"",
+    request: Request | None = None,
+    count: int = 1,
+    counter: int = 1,
+    interval_s: float = 0.0,
+    timeout_s: float = TIMEOUT_S,
+    transport: httpx.BaseTransport | None = None,
+    now_s: Callable[[], float] = time,
+    wait: Callable[[float], None] = sleep,
+) -> Iterator[Posted]:
+    """Send `count` uplinks, `interval_s` apart, and yield each answer as it comes.
+
+    The uplink is `request` as it is, or else the dialect's sample for `device_id` and `payload`,
+    counted from `counter`. UsageError: nobody listens at the address, or the sample cannot be
+    made; before anything was sent.
+    """
+    headers, query = proof_of(integration.authentication)
+    url = door_of(address, integration)
+    try:
+        client = httpx.Client(
+            timeout=timeout_s,
+            transport=transport,
+            headers={"user-agent": USER_AGENT},
+            trust_env=False,
+        )
+    except (ValueError, httpx.InvalidURL) as error:
+        raise UsageError(f"{address} is no address: {error}", code="address") from None
+    with client:
+        for number in range(counter, counter + count):
+            if number > counter and interval_s > 0:
+                wait(interval_s)
+            each = request or sample_of(
+                integration, device_id, number, payload, round(now_s() * 1_000)
+            )
+            sent = msgspec.structs.replace(
+                each, headers={**each.headers, **headers}, query={**each.query, **query}
+            )
+            yield _send(client, url, sent, number, first=number == counter)
+
+
+def _send(client: httpx.Client, url: str, request: Request, counter: int, *, first: bool) -> Posted:
+    begun = perf_counter()
+    try:
+        answer = client.request(
+            request.method,
+            url,
+            params=request.query or None,
+            headers=request.headers,
+            content=request.body,
+        )
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL):
+        raise UsageError(
+            f"`{url}` is no address; write one as http://127.0.0.1:8080", code="address"
+        ) from None
+    except httpx.ConnectError:
+        if first:
+            raise UsageError(
+                f"nobody listens at {url}; start it with `funicular run`, or name another address",
+                code="nobody_listens",
+            ) from None
+        return _lost(counter, begun, "nobody listens any more")
+    except httpx.TimeoutException:
+        return _lost(counter, begun, "no answer in time")
+    except httpx.HTTPError as error:
+        return _lost(counter, begun, f"the connection broke: {type(error).__name__}")
+    return Posted(
+        counter=counter,
+        status=answer.status_code,
+        body=answer.content[:BODY_SHOWN_MAX],
+        content_type=answer.headers.get("content-type", ""),
+        duration_s=perf_counter() - begun,
+    )
+
+
+def _lost(counter: int, begun: float, error: str) -> Posted:
+    return Posted(counter=counter, status=0, duration_s=perf_counter() - begun, error=error)
