@@ -9,12 +9,13 @@
 (function (limitsText) {
   'use strict';
   const {parse, stringify} = JSON;
-  const {defineProperty, deleteProperty, getOwnPropertyDescriptor, getPrototypeOf, ownKeys} = Reflect;
+  const {defineProperty, deleteProperty, getOwnPropertyDescriptor, getPrototypeOf, ownKeys} =
+    Reflect;
   const {isArray, prototype: {join, slice}} = Array;
   const {isFinite, isInteger} = Number;
   const {isView} = ArrayBuffer;
   const fromBase64 = Uint8Array.fromBase64;
-  const fromCharCode = String.fromCharCode;
+  const fromCodePoint = String.fromCodePoint;
   const NativeDate = Date;
   const NativeError = Error;
   const NativePromise = Promise;
@@ -42,27 +43,33 @@
       const first = bytes[i++] & 255;
       let more = first < 0x80 ? 0 : first < 0xC2 ? -1 : first < 0xE0 ? 1 : first < 0xF0 ? 2
         : first < 0xF5 ? 3 : -1;
-      let point = more === 0 ? first : more === 1 ? first & 31 : more === 2 ? first & 15 : first & 7;
+      let point = first & (more === 0 ? 127 : more === 1 ? 31 : more === 2 ? 15 : 7);
       let lowest = more === 2 ? 0x800 : more === 3 ? 0x10000 : 0;
       for (; more > 0; more--) {
         if (i >= bytes.length || (bytes[i] & 0xC0) !== 0x80) { more = -1; break; }
         point = point << 6 | bytes[i++] & 63;
       }
-      const bad = more < 0 || point < lowest || point > 0x10FFFF || (point >= 0xD800 && point < 0xE000);
+      const bad = more < 0 || point < lowest || point > 0x10FFFF
+        || (point >= 0xD800 && point < 0xE000);
       if (bad) text += '\uFFFD';
-      else if (point < 0x10000) text += fromCharCode(point);
-      else text += fromCharCode(0xD800 + (point - 0x10000 >> 10), 0xDC00 + (point - 0x10000 & 1023));
+      else text += fromCodePoint(point);
     }
     return text;
   }
 
-  const silent = {['#console']() {}}['#console'];
+  const hidden = {
+    ['#console']() {},
+    ['#decodeToString'](payload) { return decodeUtf8(payload); },
+    ['#decodeToJson'](payload) { return parse(decodeUtf8(payload)); },
+  };
   const console = {};
-  for (const name of ['log', 'debug', 'info', 'warn', 'error', 'trace']) console[name] = silent;
+  for (const name of ['log', 'debug', 'info', 'warn', 'error', 'trace']) {
+    console[name] = hidden['#console'];
+  }
   const offered = {
     console,
-    decodeToString: {['#decodeToString'](payload) { return decodeUtf8(payload); }}['#decodeToString'],
-    decodeToJson: {['#decodeToJson'](payload) { return parse(decodeUtf8(payload)); }}['#decodeToJson'],
+    decodeToString: hidden['#decodeToString'],
+    decodeToJson: hidden['#decodeToJson'],
   };
   // The engine's own, not the field's, and the one enumerable global.
   delete global.performance;
@@ -81,6 +88,9 @@
     return error;
   }
 
+  // Typed arrays, but no DataView.
+  const isTyped = (value) => value !== null && isView(value) && value.length !== undefined;
+
   // What JSON has no word for, met while a result is written.
   let odd = false;
   // As the field's engines write JSON: undefined is null and keeps its name, half a surrogate pair
@@ -95,7 +105,7 @@
       case 'string':
         return value.toWellFormed();
       case 'object':
-        return value !== null && isView(value) && value.length !== undefined ? slice.call(value) : value;
+        return isTyped(value) ? slice.call(value) : value;
       case 'undefined':
         return null;
       default:
@@ -119,9 +129,10 @@
     if (depth > limits.depth_max) {
       return `${root} is nested deeper than ${limits.depth_max} levels, or refers to itself`;
     }
-    if (type === 'number' && !isFinite(value)) return `${path} is ${value}, which JSON has no word for`;
+    const noWord = 'which JSON has no word for';
+    if (type === 'number' && !isFinite(value)) return `${path} is ${value}, ${noWord}`;
     if (type === 'function' || type === 'symbol' || type === 'bigint') {
-      return `${path} is a ${type}, which JSON has no word for`;
+      return `${path} is a ${type}, ${noWord}`;
     }
     if (type === 'object' && value !== null) {
       for (const key in value) {
@@ -150,7 +161,8 @@
       throw refuse(`a name in ${path} is not Unicode`);
     }
     if (text.length > limits.result_bytes_max) {
-      throw refuse(`${path} has ${text.length} characters as JSON; at most ${limits.result_bytes_max} are allowed`);
+      const limit = limits.result_bytes_max;
+      throw refuse(`${path} has ${text.length} characters as JSON; at most ${limit} are allowed`);
     }
     return text;
   }
@@ -165,19 +177,38 @@
   }
 
   function wordsToJson(list) {
-    return list === undefined || list === null || list.length === 0 ? '[]' : toJson(words(list), 'warnings');
+    if (list === undefined || list === null || list.length === 0) return '[]';
+    return toJson(words(list), 'warnings');
   }
 
-  const named = (value) => value === null ? 'null' : isArray(value) ? 'an array'
-    : typeof value === 'object' ? 'an object' : value === undefined ? 'undefined' : `a ${typeof value}`;
+  function named(value) {
+    if (value === null || value === undefined) return String(value);
+    if (isArray(value)) return 'an array';
+    return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
+  }
+  function shown(value) {
+    if (typeof value === 'string') return stringify(value.slice(0, 20));
+    return typeof value === 'number' ? value : named(value);
+  }
   const isObject = (value) => typeof value === 'object' && value !== null && !isArray(value);
 
   function requireObject(result, name) {
-    if (!isObject(result)) throw refuse(`${name} returned ${named(result)} where an object is needed`);
-    if (result instanceof NativePromise) throw refuse(`${name} returned a Promise; a script cannot wait`);
+    if (!isObject(result)) {
+      throw refuse(`${name} returned ${named(result)} where an object is needed`);
+    }
+    if (result instanceof NativePromise) {
+      throw refuse(`${name} returned a Promise; a script cannot wait`);
+    }
     if (result.errors === undefined) return;
     const errors = words(result.errors);
     if (errors.length) throw refuse(errors.join(', '), 'script_errors');
+  }
+
+  // What the older functions return is the data itself; a field `errors` is one of its fields.
+  function requireData(data, name) {
+    if (!isObject(data)) {
+      throw refuse(`${name} returned ${named(data)} where an object is needed`);
+    }
   }
 
   function decoded(result, name) {
@@ -201,30 +232,33 @@
   }
 
   function encoded(bytes, fPort, warnings) {
-    if (isView(bytes) && bytes.length !== undefined) bytes = slice.call(bytes);
+    if (typeof bytes === 'object' && isTyped(bytes)) bytes = slice.call(bytes);
     if (!isArray(bytes)) throw refuse(`bytes is ${named(bytes)} where an array of bytes is needed`);
     if (bytes.length > limits.encoded_bytes_max) {
-      throw refuse(`bytes has ${bytes.length} bytes; at most ${limits.encoded_bytes_max} are allowed`);
+      const limit = limits.encoded_bytes_max;
+      throw refuse(`bytes has ${bytes.length} bytes; at most ${limit} are allowed`);
     }
     for (let i = 0; i < bytes.length; i++) {
       const byte = bytes[i];
       if (!isInteger(byte) || byte < 0 || byte > 255) {
-        const shown = typeof byte === 'string' ? stringify(byte) : typeof byte === 'number' ? byte : named(byte);
-        throw refuse(`bytes[${i}] is ${shown}, not a whole number from 0 to 255`);
+        throw refuse(`bytes[${i}] is ${shown(byte)}, not a whole number from 0 to 255`);
       }
     }
     if (fPort === undefined || fPort === null) fPort = null;
     else if (!isInteger(fPort) || fPort < 0 || fPort > 255) {
-      throw refuse(`fPort is ${typeof fPort === 'number' ? fPort : named(fPort)}, not a whole number from 0 to 255`);
+      throw refuse(`fPort is ${shown(fPort)}, not a whole number from 0 to 255`);
     }
     return `{"bytes":${stringify(bytes)},"fPort":${fPort},"warnings":${wordsToJson(warnings)}}`;
   }
 
   function plain(result, name) {
-    if (result === undefined || result === null) throw refuse(`${name} returned ${result}`);
-    if (typeof result !== 'object') throw refuse(`${name} returned ${named(result)} where an object is needed`);
-    if (!isArray(result)) requireObject(result, name);
+    if (!isArray(result)) requireData(result, name);
     return toJson(result, 'the result');
+  }
+
+  function plainOrErrors(result, name) {
+    if (!isArray(result)) requireObject(result, name);
+    return plain(result, name);
   }
 
   function missing(...names) {
@@ -250,21 +284,23 @@
         if (!decodeUplink) throw missing('Decoder', 'decodeUplink');
         const {payload, metadata} = argument;
         const given = {bytes: toBytes(payload), fPort: metadata && metadata.fPort, metadata};
-        return plain(decodeUplink(given), 'decodeUplink');
+        return plainOrErrors(decodeUplink(given), 'decodeUplink');
       }
       if (decodeUplink) return decoded(decodeUplink(input(argument)), 'decodeUplink');
       if (!Decoder) throw missing('decodeUplink', 'Decoder');
       const port = argument.fPort;
       let data = Decoder(toBytes(argument.bytes), port);
-      if (!isObject(data)) throw refuse(`Decoder returned ${named(data)} where an object is needed`);
+      requireData(data, 'Decoder');
       if (Converter) {
         data = Converter(data, port);
-        if (!isObject(data)) throw refuse(`Converter returned ${named(data)} where an object is needed`);
+        requireData(data, 'Converter');
       }
       if (Validator) {
         const verdict = Validator(data, port);
         if (verdict === false) throw refuse('the Validator refused it', 'script_errors');
-        if (verdict !== true) throw refuse(`Validator returned ${named(verdict)}, not true or false`);
+        if (verdict !== true) {
+          throw refuse(`Validator returned ${named(verdict)}, not true or false`);
+        }
       }
       return withData(data);
     },
@@ -274,7 +310,8 @@
         const {msg, metadata, msgType, integrationMetadata} = argument;
         if (Encoder) return plain(Encoder(msg, metadata, msgType, integrationMetadata), 'Encoder');
         if (!encodeDownlink) throw missing('Encoder', 'encodeDownlink');
-        return plain(encodeDownlink({data: msg, metadata, msgType, integrationMetadata}), 'encodeDownlink');
+        const given = {data: msg, metadata, msgType, integrationMetadata};
+        return plainOrErrors(encodeDownlink(given), 'encodeDownlink');
       }
       const {data, fPort, variables} = argument;
       if (encodeDownlink) {
@@ -328,7 +365,8 @@
     } else {
       message = typeof error === 'object' ? stringify(error) : String(error);
     }
-    return {code: 'script_threw', name, message: String(message).slice(0, limits.message_max), line, column};
+    message = String(message).slice(0, limits.message_max);
+    return {code: 'script_threw', name, message, line, column};
   }
 
   function failure(error) {
@@ -336,7 +374,8 @@
       return `{"error":${stringify(describe(error), replacer)}}`;
     } catch (worse) {
       broken = true;
-      return '{"error":{"code":"script_threw","message":"an error that cannot be shown was thrown"}}';
+      const message = 'an error that cannot be shown was thrown';
+      return `{"error":{"code":"script_threw","message":"${message}"}}`;
     }
   }
 
@@ -346,24 +385,27 @@
   const snapshot = [];
   const seen = new Set([global]);
   function remember(object) {
-    const keys = [], values = [];
+    const keys = [], values = [], properties = [];
     const names = ownKeys(object);
     for (const key of names) {
       const property = getOwnPropertyDescriptor(object, key);
-      if ('value' in property) { keys.push(key); values.push(property.value); }
+      if (!('value' in property)) continue;
+      keys.push(key);
+      values.push(property.value);
+      properties.push(property);
     }
-    snapshot.push({object, names, keys, values, prototype: getPrototypeOf(object)});
+    snapshot.push({object, names, keys, values, properties, prototype: getPrototypeOf(object)});
     for (const value of values) {
-      const type = typeof value;
-      if (type === 'function' ? ownKeys(value).includes('prototype') : type === 'object' && value !== null) {
-        if (!seen.has(value)) { seen.add(value); remember(value); }
-      }
+      const isConstructor = typeof value === 'function' && ownKeys(value).includes('prototype');
+      const isShared = isConstructor || (typeof value === 'object' && value !== null);
+      if (isShared && !seen.has(value)) { seen.add(value); remember(value); }
     }
   }
 
   function isAltered() {
     for (const {object, names, keys, values, prototype} of snapshot) {
-      if (ownKeys(object).length !== names.length || getPrototypeOf(object) !== prototype) return true;
+      if (ownKeys(object).length !== names.length) return true;
+      if (getPrototypeOf(object) !== prototype) return true;
       for (let i = 0; i < keys.length; i++) {
         if (object[keys[i]] !== values[i] && values[i] === values[i]) return true;
       }
@@ -373,11 +415,10 @@
 
   // Puts everything back; where that is not possible, this context must go.
   function restore() {
-    for (const {object, names: before, keys, values} of snapshot) {
+    for (const {object, names: before, keys, values, properties} of snapshot) {
       for (let i = 0; i < keys.length; i++) {
         if (object[keys[i]] !== values[i] && values[i] === values[i]) {
-          const property = {value: values[i], writable: true, enumerable: false, configurable: true};
-          if (!defineProperty(object, keys[i], property)) broken = true;
+          if (!defineProperty(object, keys[i], properties[i])) broken = true;
         }
       }
       const names = ownKeys(object);
@@ -438,10 +479,12 @@
     isBroken() { return broken; },
     isAltered,
     functions() {
-      const names = ['decodeUplink', 'Decoder', 'Converter', 'Validator', 'encodeDownlink', 'Encoder', 'decodeDownlink'];
-      const values = [...factory.call(global, 0), ...factory.call(global, 1), ...factory.call(global, 2)];
-      return stringify(names.filter((name, i) => values[i]));
+      const found = [];
+      limits.names.forEach((names, which) => {
+        const values = factory.call(global, which);
+        names.forEach((name, i) => { if (values[i]) found.push(name); });
+      });
+      return stringify(found);
     },
-    failure,
   };
 })

@@ -8,8 +8,9 @@ local call_s, rep_max, hook_instructions = ...
 
 local clock, sethook, setupvalue, getinfo = os.clock, debug.sethook, debug.setupvalue, debug.getinfo
 local load, pcall, xpcall, error, type, select = load, pcall, xpcall, error, type, select
-local rawget, rawset, next, setmetatable, getmetatable = rawget, rawset, next, setmetatable, getmetatable
-local rep, tostring, format = string.rep, tostring, string.format
+local rawget, rawset, next, tostring = rawget, rawset, next, tostring
+local setmetatable, getmetatable = setmetatable, getmetatable
+local rep, format = string.rep, string.format
 local never = math.huge
 
 -- Names of what is thrown by the driver itself; no script can have these tables.
@@ -69,7 +70,8 @@ local libraries = {
       if type(s) == "string" and type(n) == "number" and n > 0 then
         local bytes = (#s + (type(separator) == "string" and #separator or 0)) * n
         if bytes > rep_max then
-          error(format("string.rep would make %.0f bytes; at most %d are allowed", bytes, rep_max), 2)
+          local message = "string.rep would make %.0f bytes; at most %d are allowed"
+          error(format(message, bytes, rep_max), 2)
         end
       end
       return rep(s, n, separator)

@@ -156,7 +156,10 @@ class Lua:
 
     def _value(self, request: Request, values: _Values, result: Any) -> Any:
         if request.contract == "thingsboard":
-            return values.plain(result, "the result")
+            plain = values.plain(result, "the result")
+            if isinstance(plain, dict) and plain.get("errors"):
+                raise _Refused(", ".join(values.listed(plain["errors"])), "script_errors")
+            return plain
         try:
             fields = values.fields(result)
         except _Odd as odd:
@@ -331,7 +334,11 @@ class _Values:
         """Return a list of texts: of a list, of one text, of nothing."""
         if value is None:
             return []
-        plain = self.plain(value, path)
+        return self.listed(self.plain(value, path))
+
+    @staticmethod
+    def listed(plain: Any) -> list[str]:
+        """Likewise of a value as JSON has it."""
         listed = [] if plain == {} else plain if isinstance(plain, list) else [plain]
         return [
             item if isinstance(item, str) else orjson.dumps(item).decode()

@@ -203,6 +203,10 @@ def test_thingsboard_with_the_newer_names(javascript_run: Any) -> None:
     argument = {"payload": "AQ==", "metadata": {"n": "d", "fPort": 4}}
     value = javascript_run.value(source, argument, contract="thingsboard")
     assert value == {"deviceName": "d", "first": 1, "port": 4}
+    refused = decode("return {errors: ['no']}")
+    assert javascript_run.error(refused, argument, contract="thingsboard")["message"] == "no"
+    older = "function Decoder() { return {errors: [1]} }"
+    assert javascript_run.value(older, argument, contract="thingsboard") == {"errors": [1]}
     assert javascript_run.error("", argument, contract="thingsboard")["code"] == "script_missing"
 
 
@@ -359,6 +363,13 @@ def test_polyfills_work(javascript_run: Any) -> None:
     )
     outcomes = javascript_run(source, *[{"bytes": "", "fPort": 1}] * 3)
     assert outcomes == [{"value": {"data": {"s": "aa"}, "warnings": []}}] * 3
+
+
+def test_what_was_taken_away_is_whole_again(javascript_run: Any) -> None:
+    """A built-in function that a call deleted can be deleted by the next call too."""
+    body = "var had = typeof escape; delete globalThis.escape; return {data: {had: had}}"
+    for _ in range(3):
+        assert javascript_run.value(decode(body))["data"] == {"had": "function"}
 
 
 def test_input_that_a_script_changed_is_whole_again(javascript_run: Any) -> None:

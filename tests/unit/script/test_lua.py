@@ -89,6 +89,9 @@ def test_thingsboard(lua_run: Any) -> None:
     assert lua_run.value(source, argument, contract="thingsboard") == [
         {"deviceName": "d", "telemetry": {"a": 1}, "same": True}
     ]
+    refused = decode("return {errors = {'no', 'never'}}")
+    error = lua_run.error(refused, argument, contract="thingsboard")
+    assert (error["code"], error["message"]) == ("script_errors", "no, never")
     source = (
         "function encode_downlink(i) return {data = i.msg.x, metadata = {t = i.msg_type, "
         "m = i.metadata.a, g = i.integration_metadata.b}} end"
