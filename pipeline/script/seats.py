@@ -106,8 +106,15 @@ class Seats:
                 self._change.wait()
 
     def start(self, language: str) -> ScriptProcess:
-        """Start a child; says once what the kernel refused of its confinement."""
-        process = self._starter.submit(ScriptProcess, language, self._limits).result()
+        """Start a child; says once what the kernel refused of its confinement.
+
+        RetryableError: it does not start. ClosedError: too late.
+        """
+        try:
+            starting = self._starter.submit(ScriptProcess, language, self._limits)
+        except RuntimeError:
+            raise ClosedError("the script engines are closed") from None
+        process = starting.result()
         if process.refused and not self._has_told:
             self._has_told = True
             _log.warning(
@@ -117,7 +124,9 @@ class Seats:
         return process
 
     def close(self) -> None:
-        """End all children: idle ones now, those at work when their call returns."""
+        """End all children. A call that is at work raises ClosedError, since its child dies with
+        the thread that started it, or returns if it is done before.
+        """
         with self._change:
             self._is_closed = True
             idle = [seat for seat in self._seats.values() if not seat.is_taken]

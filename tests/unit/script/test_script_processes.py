@@ -259,6 +259,29 @@ def test_after_close(scripts: ScriptProcesses) -> None:
     scripts.close()
 
 
+def test_close_during_a_call(scripts: ScriptProcesses) -> None:
+    """A call that is at work when all is closed is given back as not done, soon."""
+    scripts.call([call()])
+    slow = Script("slow.js", "javascript", "function decodeUplink(i) { while (true) {} }")
+    raised: list[type] = []
+
+    def work() -> None:
+        try:
+            scripts.call([call(script=slow)] * 1000)
+        except ClosedError as error:
+            raised.append(type(error))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    (seat,) = scripts._seats._seats.values()
+    while not seat.is_taken:
+        thread.join(0.001)
+    scripts.close()
+    thread.join(10)
+    assert raised == [ClosedError]
+    assert not seat.is_taken
+
+
 def test_an_engine_that_does_not_start(
     scripts: ScriptProcesses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
