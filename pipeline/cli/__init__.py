@@ -1,0 +1,32 @@
+"""The command `funicular`. Each command imports what it needs, so that `--version` is quick.
+
+Exit codes: 0 fine, 1 something failed, 2 the user's mistake.
+"""
+
+from __future__ import annotations
+
+import click
+
+from pipeline import __version__
+from pipeline.cli.keys import keys
+from pipeline.cli.rules import check, check_examples
+from pipeline.cli.run import run
+from pipeline.cli.trying import decode, encode, send
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "--version", "-V", message="funicular %(version)s")
+def main() -> None:
+    """Carry messages from IoT devices up to applications, and commands back down.
+
+    \b
+    Begin with:
+      funicular demo                 see it work, with a simulated fleet
+      funicular check                is my rules/ folder right?
+      funicular test                 do its converters and chains do what their tests say?
+      funicular run                  run it on this machine
+    """
+
+
+for command in (run, check, check_examples, decode, encode, send, keys):
+    main.add_command(command)

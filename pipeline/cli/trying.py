@@ -1,0 +1,187 @@
+"""`funicular decode`, `encode` and `send`: try a converter, or a running Funicular, by hand."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.speaking import (
+    FAILED,
+    fail,
+    json_line,
+    json_option,
+    one_book,
+    rulebooks,
+    rules_option,
+    telling,
+)
+
+if TYPE_CHECKING:
+    from pipeline.rehearse.post import Posted
+
+_port_option = click.option(
+    "--port", "f_port", type=click.IntRange(0, 255), help="LoRaWAN's FPort."
+)
+
+
+@click.command()
+@click.argument("converter")
+@click.argument("payload")
+@_port_option
+@click.option("--downlink", is_flag=True, help="Decode what went down, by decodeDownlink.")
+@rules_option
+@json_option
+@telling
+def decode(
+    *, converter: str, payload: str, f_port: int | None, downlink: bool,
+    rules: tuple[Path, ...], as_json: bool,
+) -> None:  # fmt: skip
+    """Decode PAYLOAD (hexadecimal or base64) by CONVERTER, or by an integration's.
+
+    \b
+    Examples:
+      funicular decode acme/thermostat 00ff5a01
+      funicular decode sigfox-meters AAHiQAD6AoM= --json
+    """
+    from pipeline.rehearse.decode import decode as run
+    from pipeline.rehearse.payload import payload_of
+
+    with rulebooks(rules) as (books, scripts):
+        decoded = run(
+            one_book(books),
+            scripts,
+            converter,
+            payload_of(payload),
+            f_port=f_port,
+            routine="decode_downlink" if downlink else "decode_uplink",
+        )
+    _warn(decoded.warnings)
+    _show(decoded.data, as_json=as_json)
+
+
+@click.command()
+@click.argument("converter")
+@click.argument("fields")
+@_port_option
+@rules_option
+@json_option
+@telling
+def encode(
+    *, converter: str, fields: str, f_port: int | None, rules: tuple[Path, ...], as_json: bool
+) -> None:
+    """Encode FIELDS (a JSON object) by CONVERTER, or by an integration's.
+
+    \b
+    Example:
+      funicular encode acme/thermostat '{"cooling": true, "target": 21.5}'
+    """
+    from pipeline.rehearse.encode import encode as run
+
+    given = _object(fields)
+    with rulebooks(rules) as (books, scripts):
+        encoded = run(one_book(books), scripts, converter, given, f_port=f_port)
+    _warn(encoded.warnings)
+    if as_json:
+        json_line({"payload": encoded.payload.hex(), "f_port": encoded.f_port})
+    else:
+        port = "" if encoded.f_port is None else f"  (port {encoded.f_port})"
+        click.echo(f"{encoded.payload.hex(' ')}{port}")
+
+
+@click.command()
+@click.argument("integration")
+@click.argument("device")
+@click.argument("payload", default="")
+@click.option("--body", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="A file with the request's whole body, in place of a sample.")  # fmt: skip
+@click.option("--to", "address", default="http://127.0.0.1:8080", show_default=True,
+              envvar="FUNICULAR_ADDRESS", help="Where Funicular listens.")  # fmt: skip
+@click.option("--count", "-n", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--interval", default=1.0, show_default=True, help="Seconds between two uplinks.")
+@click.option("--counter", default=1, show_default=True, help="The first one's frame counter.")
+@rules_option
+@json_option
+@telling
+def send(
+    *, integration: str, device: str, payload: str, body: Path | None, address: str, count: int,
+    interval: float, counter: int, rules: tuple[Path, ...], as_json: bool,
+) -> None:  # fmt: skip
+    """Post a sample uplink of DEVICE, in the format of INTEGRATION's network server.
+
+    The key is the integration's own. PAYLOAD is hexadecimal or base64.
+
+    \b
+    Examples:
+      funicular send ttn-thermostats room-1 010e5a00
+      funicular send sigfox-meters 1A2B3C 0001e24000fa0283 -n 10 --interval 0.5
+      funicular send http-generic any --body uplink.json
+    """
+    from pipeline.rehearse.payload import payload_of
+    from pipeline.rehearse.post import integration_of, post, request_of_body
+
+    with rulebooks(rules) as (books, _):
+        chosen = integration_of(one_book(books), integration)
+    refused = 0
+    for posted in post(
+        chosen,
+        address,
+        device_id=device,
+        payload=payload_of(payload) if payload else b"",
+        request=request_of_body(body.read_bytes()) if body else None,
+        count=count,
+        counter=counter,
+        interval_s=interval,
+    ):
+        refused += not posted.ok
+        _tell(posted, as_json=as_json)
+    if refused:
+        sys.exit(FAILED)
+
+
+def _tell(posted: Posted, *, as_json: bool) -> None:
+    body = posted.body.decode(errors="replace")
+    if as_json:
+        json_line(
+            {
+                "counter": posted.counter,
+                "status": posted.status,
+                "body": body,
+                "error": posted.error,
+                "duration_s": round(posted.duration_s, 6),
+            }
+        )
+        return
+    said = posted.error or f"{posted.status} {body}".rstrip()
+    click.secho(
+        f"{posted.counter}: {said}  ({posted.duration_s * 1000:.1f} ms)",
+        fg="green" if posted.ok else "red",
+    )
+
+
+def _object(text: str) -> dict[str, Any]:
+    import orjson
+
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        fail(f"FIELDS is not JSON: {error}", 2)
+    if not isinstance(value, dict):
+        fail("FIELDS must be a JSON object, as '{\"target\": 21}'", 2)
+    return value
+
+
+def _show(value: Any, *, as_json: bool) -> None:
+    import orjson
+
+    if as_json:
+        json_line(value)
+    else:
+        click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def _warn(warnings: tuple[str, ...]) -> None:
+    for warning in warnings:
+        click.secho(f"warning: {warning}", fg="yellow", err=True)
