@@ -1,7 +1,10 @@
 """The queue of one device: its downlinks with their life, in small parts of the device's state.
 
+A device may have had several integrations; a downlink leaves by the one that it was encoded for.
+
 Parts of a key: `downlink/<id>` one downlink; `order` the ids that wait (first leaves first), the
-one under way on an asynchronous link, the last that was sent, and the ended ones (bounded);
+one under way on each asynchronous integration, those in answers, the last that was sent, and the
+ended ones (bounded);
 `window/<ms>/<key>` which downlink a request got (empty: none), kept while the network server may
 repeat that request; `link` the device's way back.
 Timers: `expire/<id>`, `answer/<id>`.
@@ -31,6 +34,11 @@ _OVERTAKEN: dict[State, frozenset[State]] = {
 }
 
 
+class _Answering(msgspec.Struct, omit_defaults=True):
+    requests: int = 1
+    by: str = ""
+
+
 class DeviceQueue:
     """One device's downlinks. Each move is appended to `moved`, in order, for `downlink.status`."""
 
@@ -42,7 +50,12 @@ class DeviceQueue:
         order = state.get(key, "order") or {}
         self._waiting: list[str] = list(order.get("waiting", ()))
         self._ended: list[str] = list(order.get("ended", ()))
-        self.sending: str = order.get("sending", "")
+        self._sending: dict[str, str] = dict(order.get("sending", {}))
+        # In how many requests' answers a downlink is, and which later one is to take its place.
+        self._answering: dict[str, _Answering] = {
+            downlink_id: msgspec.convert(stored, _Answering)
+            for downlink_id, stored in order.get("answering", {}).items()
+        }
         self._last_sent: str = order.get("last_sent", "")
 
     def get(self, downlink_id: str) -> Downlink | None:
@@ -87,9 +100,12 @@ class DeviceQueue:
         Over `waiting_max` the new one fails with `queue_full`: what was promised earlier stays.
         """
         for other in self.waiting():
-            same_key = downlink.supersede_key and other.supersede_key == downlink.supersede_key
-            if downlink.queue == "replace" or same_key:
+            if _takes_the_place_of(other, downlink):
                 self.move(other, State.SUPERSEDED, by=downlink.id)
+        for answering_id, answering in self._answering.items():
+            other_answering = self.get(answering_id)
+            if other_answering and _takes_the_place_of(other_answering, downlink):
+                answering.by = downlink.id  # it counts if the answer does not arrive
         if len(self._waiting) >= waiting_max:
             text = f"the device's queue has {len(self._waiting)} waiting downlinks, its limit"
             return self.move(downlink, State.FAILED, reason="queue_full", detail={"message": text})
@@ -101,9 +117,14 @@ class DeviceQueue:
             self._state.set_timer(self._key, f"expire/{downlink.id}", downlink.expires_at_ms)
         return self.move(downlink, State.QUEUED)
 
-    def take(self) -> Downlink | None:
-        """Return the next one whose time has not run out; those before it expire."""
+    def take(self, integration: str) -> Downlink | None:
+        """Return the next one of an integration whose time has not run out; those before it expire.
+
+        What was asked for while the device had another integration is in that one's form.
+        """
         for downlink in self.waiting():
+            if downlink.integration != integration:
+                continue
             if downlink.expires_at_ms is not None and downlink.expires_at_ms <= self._now_ms:
                 self.move(downlink, State.EXPIRED)
             else:
@@ -113,17 +134,33 @@ class DeviceQueue:
     def put_back(self, downlink: Downlink, *, reason: str, delivered: bool) -> Downlink:
         """Put an answer that was not, or perhaps not, delivered at the head of the queue.
 
-        `delivered`: it may have reached the network server all the same. A later `replace` has
-        taken its place.
+        `delivered`: it may have reached the network server all the same. It stays where it is while
+        another request carries it too; else a later one may have taken its place, or its time may
+        have run out.
         """
-        flagged = downlink.possibly_delivered or delivered
-        newer = next((other for other in self.waiting() if other.queue == "replace"), None)
-        if newer is not None:
-            changed = msgspec.structs.replace(downlink, possibly_delivered=flagged)
-            return self.move(changed, State.SUPERSEDED, reason=reason, by=newer.id)
+        changed = msgspec.structs.replace(
+            downlink, possibly_delivered=downlink.possibly_delivered or delivered
+        )
+        answering = self._answering.get(downlink.id, _Answering())
+        if answering.requests > 1:
+            answering.requests -= 1
+            self.keep(changed)
+            return changed
+        if answering.by:
+            return self.move(changed, State.SUPERSEDED, reason=reason, by=answering.by)
+        if downlink.expires_at_ms is not None and downlink.expires_at_ms <= self._now_ms:
+            return self.move(changed, State.EXPIRED, reason=reason)
         self._waiting.insert(0, downlink.id)
-        changed = msgspec.structs.replace(downlink, possibly_delivered=flagged)
         return self.move(changed, State.QUEUED, reason=reason)
+
+    def share(self, downlink: Downlink) -> None:
+        """Note that one more request carries a downlink that is in an answer already."""
+        answering = self._answering.setdefault(downlink.id, _Answering())
+        answering.requests += 1
+
+    def is_sending(self, integration: str) -> bool:
+        """Return whether one is under way to the integration's network server."""
+        return integration in self._sending
 
     def move(self, downlink: Downlink, target: State, **changes: Any) -> Downlink:
         """Move a downlink on and keep it. ValueError: its life does not allow that (our bug)."""
@@ -138,10 +175,13 @@ class DeviceQueue:
                 self._state.cancel_timer(self._key, f"expire/{moved.id}")
         if downlink.state is State.ANSWERING:
             self._state.cancel_timer(self._key, f"answer/{moved.id}")
+            self._answering.pop(moved.id, None)
+        if target is State.ANSWERING:
+            self._answering[moved.id] = _Answering()
         if target is State.SENDING:
-            self.sending = moved.id
-        elif self.sending == moved.id:
-            self.sending = ""
+            self._sending[moved.integration] = moved.id
+        elif self._sending.get(moved.integration) == moved.id:
+            del self._sending[moved.integration]
         if target in (State.SENT, State.ACCEPTED):
             self._last_sent = moved.id
         if target not in WAITING and target not in UNDER_WAY:
@@ -208,8 +248,10 @@ class DeviceQueue:
             order["waiting"] = self._waiting
         if self._ended:
             order["ended"] = self._ended
-        if self.sending:
-            order["sending"] = self.sending
+        if self._sending:
+            order["sending"] = self._sending
+        if self._answering:
+            order["answering"] = msgspec.to_builtins(self._answering)
         if self._last_sent:
             order["last_sent"] = self._last_sent
         if order != (self._state.get(self._key, "order") or {}):
@@ -224,3 +266,8 @@ class DeviceQueue:
             self._state.delete(self._key, f"downlink/{gone}")
             if self._last_sent == gone:
                 self._last_sent = ""
+
+
+def _takes_the_place_of(earlier: Downlink, later: Downlink) -> bool:
+    same_key = later.supersede_key and later.supersede_key == earlier.supersede_key
+    return bool(later.queue == "replace" or same_key)

@@ -225,7 +225,7 @@ class _Step:
             return queue.move(downlink, State.EXPIRED)
         downlink = queue.add(downlink, waiting_max=integration.queue_max)
         if not integration.synchronous:
-            self._send_next(queue)
+            self._send_next(queue, integration)
         return queue.get(downlink.id) or downlink
 
     @staticmethod
@@ -247,11 +247,11 @@ class _Step:
         dialect.check(changed)
         return changed
 
-    def _send_next(self, queue: DeviceQueue) -> None:
+    def _send_next(self, queue: DeviceQueue, integration: Integration) -> None:
         """On an asynchronous link: hand the next one over, one at a time, so that order holds."""
-        if queue.sending:
+        if queue.is_sending(integration.name):
             return
-        downlink = queue.take()
+        downlink = queue.take(integration.name)
         if downlink is None:
             return
         downlink = queue.move(downlink, State.SENDING)
@@ -283,11 +283,17 @@ class _Step:
             given = dict(queue.windows(integration.dialect.repeat_window_s * 1000))
             first = not work.repeated and window.key not in given
             if reply_to.deadline_ms > self._now_ms:
-                answer = queue.take() if first else self._again(queue, given.get(window.key, ""))
+                answer = (
+                    queue.take(integration.name)
+                    if first
+                    else self._again(queue, window.key, given.get(window.key, ""))
+                )
             if first:
                 queue.remember_window(window.key, answer.id if answer else "")
             if answer is not None and answer.state in WAITING:
                 answer = queue.move(answer, State.ANSWERING, window_key=window.key)
+            elif answer is not None and answer.state is State.ANSWERING:
+                queue.share(answer)
             if answer is not None and answer.state is State.ANSWERING:
                 self._state.set_timer(
                     device_key(work.tenant, work.device),
@@ -306,11 +312,16 @@ class _Step:
         self._reply(record, work.tenant, reply)
 
     @staticmethod
-    def _again(queue: DeviceQueue, downlink_id: str) -> Downlink | None:
-        """Return what the first request got; what has been taken back since is not given again."""
+    def _again(queue: DeviceQueue, window_key: str, downlink_id: str) -> Downlink | None:
+        """Return what the first request got; what has been taken back since is not given again,
+        nor what surely did not leave by the first request and is now another uplink's.
+        """
         downlink = queue.get(downlink_id) if downlink_id else None
         taken_back = (State.CANCELLED, State.SUPERSEDED, State.EXPIRED, State.FAILED)
-        return None if downlink is None or downlink.state in taken_back else downlink
+        if downlink is None or downlink.state in taken_back:
+            return None
+        own = downlink.window_key == window_key or downlink.state in WAITING
+        return downlink if own or downlink.possibly_delivered else None
 
     def _report(self, record: Record, work: DownlinkReport, queue: DeviceQueue) -> None:
         report = work.report
@@ -338,7 +349,7 @@ class _Step:
             self.bury(record, "illegal_move", text, {"downlink": downlink.id})
         integration = self._integration(work.tenant, downlink.integration)
         if integration is not None and not integration.synchronous:
-            self._send_next(queue)
+            self._send_next(queue, integration)
 
     def _unanswered(
         self,
