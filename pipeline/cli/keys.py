@@ -67,7 +67,8 @@ def keys_list(data: Path, *, as_json: bool) -> None:
             json_line(shown)
         else:
             rights = ",".join(key.rights)
-            click.echo(f"{key.id}  {key.tenant:<16} {rights:<18} {key.note}")
+            state = "in force" if key.revoked_ms is None else "revoked"
+            click.echo(f"{key.id}  {state:<9} {key.tenant:<16} {rights:<18} {key.note}")
 
 
 @keys.command("revoke")

@@ -1,0 +1,142 @@
+"""The commands: what they print, for people and for machines, and their exit codes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+
+from pipeline import __version__
+from pipeline.cli import main
+
+ROOT = Path(__file__).parents[3]
+RULES = str(ROOT / "rules")
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(main, list(words))
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    folder = tmp_path / "rules"
+    shutil.copytree(RULES, folder)
+    meter = folder / "converters/acme/meter.yaml"
+    meter.write_text(meter.read_text().replace("volume: 123456", "volume: 1"))
+    return folder
+
+
+def test_version_imports_little() -> None:
+    """`--version` answers without loading what commands need: it must feel instant."""
+    code = (
+        "import sys; from pipeline.cli import main\n"
+        "try: main(['--version'])\n"
+        "finally: print(*sorted(n for n in sys.modules if n.split('.')[0] in"
+        " {'pydantic','aiohttp','httpx','msgspec','structlog','rich'}))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+
+    assert ended.stdout.split("\n")[:2] == [f"funicular {__version__}", ""]
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_help_shows_how(command: str) -> None:
+    """Every command's help says what it does; those with arguments show examples."""
+    said = run(command, "--help")
+
+    assert said.exit_code == 0
+    assert main.commands[command].help
+    if any(p.param_type_name == "argument" for p in main.commands[command].params):
+        assert "Example" in said.output
+
+
+def test_check() -> None:
+    """A right folder is fine, in words and as JSON."""
+    assert "fine" in run("check", RULES).output
+    assert orjson.loads(run("check", RULES, "--json").output)["tenant"] == "demo"
+
+
+def test_check_says_faults_as_json(tmp_path: Path) -> None:
+    """Faults are JSON lines for machines, and the exit code says whose mistake it is."""
+    (tmp_path / "funicular.yaml").write_text("tenannt: x\n")
+    said = run("check", str(tmp_path), "--json")
+
+    assert said.exit_code == 2
+    fault = orjson.loads(said.output.splitlines()[0])
+    assert (fault["file"], fault["line"]) == ("funicular.yaml", 1)
+    assert "tenant" in fault["suggestion"]
+
+
+def test_examples_that_fail(broken: Path, tmp_path: Path) -> None:
+    """A wrong example fails the run, with its place and the difference, in JUnit too."""
+    junit = tmp_path / "out.xml"
+    said = run("test", str(broken), "--junit", str(junit))
+
+    assert said.exit_code == 1
+    assert "converters/acme/meter.yaml" in said.output
+    assert "123456" in said.output
+    assert "<failure" in junit.read_text()
+
+
+def test_examples_that_pass() -> None:
+    """The example rules pass their own tests."""
+    said = run("test", RULES)
+
+    assert said.exit_code == 0, said.output
+    assert "all passed" in said.output
+
+
+def test_decode_and_encode() -> None:
+    """A converter can be tried on one payload, both ways."""
+    decoded = run("decode", "acme/thermostat", "010e5a01", "-r", RULES, "--json")
+    encoded = run("encode", "acme/thermostat", '{"cooling": true, "target": 21.5}', "-r", RULES)
+
+    assert orjson.loads(decoded.output)["temperature"] == 27
+    assert encoded.output == "01 00 d7  (port 10)\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "code"),
+    [
+        (["decode", "acme/none", "00"], "no converter", 2),
+        (["decode", "acme/thermostat", "zz"], "hexadecimal", 2),
+        (["decode", "acme/thermostat", "00"], "thermostat.js", 1),
+        (["encode", "acme/thermostat", "{"], "not JSON", 2),
+        (["encode", "acme/thermostat", "[]"], "object", 2),
+        (["send", "none", "d", "00"], "no integration", 2),
+        (["send", "ttn-thermostats", "d", "00", "--to", "http://127.0.0.1:9"], "127.0.0.1:9", 2),
+    ],
+)
+def test_mistakes_are_told(words: list[str], said: str, code: int) -> None:
+    """A mistake is told in a sentence, without a trace, with the right exit code."""
+    ended = run(*words, "-r", RULES)
+
+    assert (ended.exit_code, said in ended.output, "Traceback" in ended.output) == (
+        code,
+        True,
+        False,
+    )
+
+
+def test_keys(tmp_path: Path) -> None:
+    """A key is shown once; the list has no secret; a revoked key is gone."""
+    data = str(tmp_path)
+    created = run("keys", "create", "demo", "-R", "read", "--note", "board", "--data", data)
+    secret = created.stdout.strip()
+    listed = run("keys", "list", "--data", data, "--json")
+    key = orjson.loads(listed.output)
+
+    assert secret.startswith("fk_")
+    assert secret not in listed.output
+    assert secret.rsplit("_", 1)[1] not in (tmp_path / "keys.json").read_text()
+    assert (key["tenant"], key["note"]) == ("demo", "board")
+    assert run("keys", "revoke", key["id"], "--data", data).exit_code == 0
+    assert "revoked" in run("keys", "list", "--data", data).output
+    assert run("keys", "revoke", "none", "--data", data).exit_code == 2
