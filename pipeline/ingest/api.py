@@ -103,7 +103,7 @@ class Api:
         """Return the owner's answer; 504 where it does not answer in `api_timeout_s`."""
         target, method, by = admitted
         try:
-            if target.resource == "attributes" and method == "DELETE" and not query.get("keys"):
+            if target.resource == "attributes" and method == "DELETE" and "keys" not in query:
                 return await self._delete_all(target, by)
             command = command_of(target, method, query, body, self._origin(by))
         except MessageError as error:

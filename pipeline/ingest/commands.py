@@ -94,7 +94,8 @@ def parse_path(path: str) -> Target | None:
     """Return what an address (percent-encoded, without its query) means; None: nothing here.
 
     The end of the path decides first: a device that is called `a/downlinks` is written
-    `a%2Fdownlinks`.
+    `a%2Fdownlinks`. An end that is nearly one of ours is none: a `DELETE …/attributes/sharde` must
+    not forget a device of that name.
     """
     if not path.startswith(PREFIX):
         return None
@@ -111,7 +112,7 @@ def parse_path(path: str) -> Target | None:
     elif len(names) >= 2 and names[-1] == "downlinks":
         resource, names = "downlinks", names[:-1]
     device = unquote("/".join(names))
-    if not tenant or not device:
+    if not tenant or not device or not names[-1] or "attributes" in names[-2:]:
         return None
     return Target(tenant, device, resource, item)
 

@@ -114,6 +114,9 @@ def test_all_attributes_can_be_deleted(world: World) -> None:
     async def work() -> None:
         await call(world, "DELETE", "d1/attributes/server", keys="a")
         assert owner.values == {"b": 2, "c": 3}
+        response = await call(world, "DELETE", "d1/attributes/server", keys="")
+        assert response.status == 400, "an empty list of names is a slip, not all of them"
+        assert owner.values == {"b": 2, "c": 3}
         response = await call(world, "DELETE", "d1/attributes/server")
         assert (response.status, said(response)) == (200, {})
         response = await call(world, "DELETE", "d1/attributes/server")

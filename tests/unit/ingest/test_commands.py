@@ -60,14 +60,21 @@ def refused(target: Target, method: str, body: object, **query: str) -> MessageE
         ("a/b/downlinks/x.d1", Target("acme", "a/b", "downlink", "x.d1")),
         ("d1/downlinks/x%2Fy", Target("acme", "d1", "downlink", "x/y")),
         ("a%2Fdownlinks", Target("acme", "a/downlinks", "device")),
-        ("attributes/shared", Target("acme", "attributes/shared", "device")),
         ("downlinks", Target("acme", "downlinks", "device")),
-        ("d1/attributes/other", Target("acme", "d1/attributes/other", "device")),
+        ("d1/attributes%2Fother", Target("acme", "d1/attributes/other", "device")),
+        ("attributes/shared", None),
+        ("d1/attributes/other", None),
+        ("d1/attributes", None),
+        ("d1/attributes/", None),
+        ("d1/downlinks/", None),
+        ("d1/", None),
         ("", None),
     ],
 )
 def test_addresses(path: str, target: Target | None) -> None:
-    """The end of the path says what is meant; all before it is the device's name, decoded."""
+    """The end of the path says what is meant; all before it is the device's name, decoded. A slip
+    in the end means nothing, rather than another device.
+    """
     assert parse_path(ROOT + path) == target
 
 
