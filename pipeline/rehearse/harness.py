@@ -99,6 +99,19 @@ class _Route:
         self.lines.extend(lines)
 
 
+class _Engine(MemoryEngine):
+    """Keeps, besides each topic's order, the order of all that was written."""
+
+    def __init__(self, stages: Sequence[Stage], now_ms: int, journal: list[Outgoing]) -> None:
+        super().__init__(stages, now_ms=now_ms, steps_max=STEPS_MAX)
+        self._journal = journal
+
+    def append(self, records: Sequence[Outgoing]) -> None:
+        """See `MemoryEngine`; it appends the stages' outputs by this too."""
+        super().append(records)
+        self._journal.extend(records)
+
+
 class Handed(NamedTuple):
     """A downlink that was on its way to a network server, and the request that it would get.
 
@@ -126,7 +139,9 @@ class Rehearsal:
         self._stages = stages.all
         self._route = stages.route
         self._route.lines, self._route.quiet = self.lines, False
-        self.engine = MemoryEngine(stages.all, now_ms=now_ms, steps_max=STEPS_MAX)
+        self.journal: list[Outgoing] = []
+        """All that was written to any topic, in order."""
+        self.engine: MemoryEngine = _Engine(stages.all, now_ms, self.journal)
         self._read: dict[str, int] = {}  # topic → the offset up to which it was read here
         settings = IngestSettings()
         log = _Log(self)
