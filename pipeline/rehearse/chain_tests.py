@@ -125,7 +125,8 @@ def _judge(
             ]
     if then.attributes is not None:
         twin = devices.get(performer.device or "", {})
-        got_scopes = {scope: kept for scope, kept in twin.get("attributes", {}).items() if kept}
+        kept = {scope: each for scope, each in twin.get("attributes", {}).items() if each}
+        got_scopes = {scope: {} for scope in then.attributes} | kept
         found += differences(
             then.attributes, got_scopes, exact=then.exact, path=("then", "attributes")
         )
