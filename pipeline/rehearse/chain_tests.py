@@ -29,13 +29,20 @@ __all__ = ["ChainTest", "load_chain_tests", "run_chain_tests"]
 
 
 def run_chain_tests(
-    book: Rulebook, scripts: ScriptPort, tests: Sequence[ChainTest]
+    book: Rulebook,
+    scripts: ScriptPort,
+    *,
+    only: Sequence[str] = (),
+    tests: Sequence[ChainTest] | None = None,
 ) -> list[Result]:
-    """Run tests in order. Not inside a running event loop: there, await `run_chain_test`.
+    """Run the tests of all chains, of those named by `only`, or just `tests`, in order; return a
+    Result each. Not inside a running event loop: there, await `run_chain_test`.
 
-    It always gives a Result a test; what is wrong with one test is no error for the others.
-    RetryableError: the script engine does not start on this machine.
+    ConfigError: every fault of every test file; nothing has run. RetryableError: the script
+    engine does not start on this machine.
     """
+    if tests is None:
+        tests = load_chain_tests(book, only=only)
     return asyncio.run(_run_all(_Casts(book, scripts), tests))
 
 

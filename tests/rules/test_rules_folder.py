@@ -62,7 +62,7 @@ def test_example(place: str, example_results: dict[str, Result]) -> None:
 @pytest.mark.parametrize("test", chain_tests(), ids=lambda test: f"{test.chain}: {test.name}")
 def test_chain(test: ChainTest, scripts: ScriptProcesses) -> None:
     """A chain does what its test says, from the door to the answer."""
-    (result,) = run_chain_tests(book(), scripts, [test])
+    (result,) = run_chain_tests(book(), scripts, tests=[test])
 
     assert result.ok, "\n".join(map(str, result.differences))
 
