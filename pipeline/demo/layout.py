@@ -1,0 +1,107 @@
+"""The live layout on a terminal. In: the board. Out: a rich renderable; it draws nothing itself."""
+
+from __future__ import annotations
+
+from rich.console import Group
+from rich.layout import Layout
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.demo.board import Board, in_words, newest
+from pipeline.demo.fleet import KINDS
+from pipeline.model.downlink import State
+
+ROWS_MAX = 30
+_COLOURS = {
+    State.ACKNOWLEDGED: "bold green",
+    State.ACCEPTED: "green",
+    State.SENT: "green",
+    State.NOT_ACKNOWLEDGED: "yellow",
+    State.EXPIRED: "yellow",
+    State.SUPERSEDED: "yellow",
+    State.CANCELLED: "yellow",
+    State.FAILED: "bold red",
+}
+
+
+def layout(board: Board, intro: list[str], running_s: float) -> Layout:
+    """Return one frame."""
+    whole = Layout()
+    whole.split_column(
+        Layout(_head(board, intro, running_s), size=len(intro) + 3),
+        Layout(name="middle", ratio=3),
+        Layout(name="below", ratio=3),
+        Layout(_loops(board), ratio=2, minimum_size=5),
+    )
+    whole["middle"].split_row(Layout(_uplinks(board), ratio=3), Layout(_rules(board), ratio=2))
+    whole["below"].split_row(Layout(_downlinks(board), ratio=3), Layout(_changed(board), ratio=2))
+    return whole
+
+
+def _head(board: Board, intro: list[str], running_s: float) -> Panel:
+    rates, totals = board.rates(), board.totals()
+    flow = Text(no_wrap=True, overflow="ellipsis")
+    for number, step in enumerate(totals):
+        flow.append(" → " if number else "")
+        flow.append(step, "bold")
+        flow.append(f" {rates.get(step, 0):.0f}/s", "cyan")
+        flow.append(f" ({totals[step]:.0f})", "dim")
+    about = [Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in intro]
+    minutes, seconds = divmod(int(running_s), 60)
+    return Panel(Group(flow, *about), title=f"Funicular demo, {minutes}:{seconds:02d}")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, expand=True, pad_edge=False, header_style="dim")
+    for number, column in enumerate(columns):
+        table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=3 if number else 2)
+    return table
+
+
+def _uplinks(board: Board) -> Panel:
+    table = _table("device", "telemetry")
+    for message in newest(board.uplinks, ROWS_MAX):
+        table.add_row(Text(message.device), Text(in_words(message.telemetry)))
+    return Panel(table, title="newest uplinks")
+
+
+def _rules(board: Board) -> Panel:
+    table = _table("rule node", "outlet, times")
+    for fired in board.fired()[:ROWS_MAX]:
+        style = "" if fired.recently else "dim"
+        times = f"{fired.outlet} {fired.times}"
+        table.add_row(Text(f"{fired.chain}/{fired.node}", style), Text(times, style))
+    return Panel(table, title="rules that fired")
+
+
+def _downlinks(board: Board) -> Panel:
+    table = _table("device", "bytes, life")
+    for life in newest(list(board.lives.values()), ROWS_MAX):
+        downlink = life.downlink
+        text = Text((downlink.payload or b"").hex() or in_words(downlink.fields or {}))
+        text.append(" ")
+        for number, state in enumerate(life.states):
+            text.append(" → " if number else "", "dim")
+            text.append(state.value, _COLOURS.get(state, "dim"))
+        if downlink.possibly_delivered:
+            text.append(" possibly delivered", "yellow")
+        if downlink.reason:
+            text.append(f" ({downlink.reason})", "red")
+        table.add_row(Text(downlink.device), text)
+    return Panel(table, title="downlinks")
+
+
+def _changed(board: Board) -> Panel:
+    table = _table("device", "attributes, by")
+    for change in newest(board.changed, ROWS_MAX):
+        table.add_row(Text(change.device), Text(f"{in_words(change.values)}, by {change.by}"))
+    return Panel(table, title="attributes that changed")
+
+
+def _loops(board: Board) -> Panel:
+    table = _table("device", "what happened")
+    for loop in newest(board.closed, ROWS_MAX):
+        table.add_row(Text(loop.device, "bold"), Text(loop.text))
+    counts = ", ".join(f"{board.loops.closed[kind]} {kind}" for kind in KINDS)
+    return Panel(table, title=f"closed loops: {counts}", border_style="green")
