@@ -11,18 +11,24 @@ import os
 import random
 import sys
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 
+from pipeline import topics
 from pipeline.convert.stage import Convert
+from pipeline.demo.news import News
 from pipeline.downlink.stage import DownlinkStage
 from pipeline.errors import ConfigError, Fault, FunicularError
 from pipeline.ingest import Ingest, time_ordered_ids
 from pipeline.integrations.dialect import dialects
 from pipeline.metrics import Registry
+from pipeline.model.delivery import Delivery
+from pipeline.model.downlink import Downlink
+from pipeline.model.event import DeviceEvent
 from pipeline.ports import Script, ScriptPort, Stage
 from pipeline.route.parse import chain_schema, check_chains, parse_chain
 from pipeline.route.stage import Route
@@ -38,6 +44,11 @@ from pipeline.stream.engine import SqliteEngine
 from pipeline.stream.sqlite import SqliteLog, wall_clock_ms
 
 GAUGES_EVERY_S = 1.0
+FEED_RECORDS_MAX = 500
+
+_decode_event = msgspec.json.Decoder(DeviceEvent).decode
+_decode_downlink = msgspec.json.Decoder(Downlink).decode
+_decode_delivery = msgspec.json.Decoder(Delivery).decode
 
 _log = structlog.get_logger("funicular")
 _rules_log = structlog.get_logger("rules")
@@ -107,6 +118,30 @@ def _say(lines: Sequence[LogLine]) -> None:
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
+class LogFeed:
+    """What the demo's view looks at: new records of the embedded log, and the metrics."""
+
+    def __init__(self, log: SqliteLog, metrics: Registry, tenant: str) -> None:
+        self._log = log
+        self.metrics = metrics
+        self._deliveries = topics.delivery_topic(tenant, "application")
+        self._offsets: dict[str, int] = {}
+
+    def poll(self) -> News:
+        """Return what is new; at most `FEED_RECORDS_MAX` records of a topic a call."""
+        return News(
+            events=[_decode_event(value) for value in self._new(topics.DEVICE_EVENTS)],
+            downlinks=[_decode_downlink(value) for value in self._new(topics.DOWNLINK_STATUS)],
+            deliveries=[_decode_delivery(value) for value in self._new(self._deliveries)],
+        )
+
+    def _new(self, topic: str) -> Iterator[bytes]:
+        records = self._log.scan(topic, self._offsets.get(topic, -1), FEED_RECORDS_MAX)
+        if records:
+            self._offsets[topic] = records[-1].offset
+        return (record.value for record in records if record.value is not None)
+
+
 def run_loop(main: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine on uvloop where it is there: a tenth less CPU a request than asyncio's.
 
@@ -129,13 +164,21 @@ class Funicular:
     `start`, then `wait` or whatever else, then `stop`, on one event loop.
     """
 
-    def __init__(self, settings: Settings, metrics: Registry | None = None) -> None:
-        """Load the rules and open the log. ConfigError, UsageError: nothing was started."""
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Registry | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """Load the rules and open the log. ConfigError, UsageError: nothing was started.
+
+        `env` is what `${env:…}` in the rules means; None: the process's own.
+        """
         self.settings = settings
         self.metrics = metrics or Registry()
         self.scripts = ScriptProcesses(settings.scripts, self.metrics)
         try:
-            self.books = load_rules(settings.rules, self.scripts)
+            self.books = load_rules(settings.rules, self.scripts, env)
             self.log = SqliteLog.open(settings.log_file, settings.log, self.metrics)
         except FunicularError:
             self.scripts.close()

@@ -87,10 +87,12 @@ def check_examples(
     """
     from pipeline.rehearse import report
     from pipeline.rehearse.chain_tests import run_chain_tests
+    from pipeline.rehearse.choice import check_names
     from pipeline.rehearse.examples import run_examples
 
     results = []
     with rulebooks(rules or (Path("rules"),)) as (books, scripts):
+        check_names(books.values(), only)
         for book in books.values():
             results += run_examples(book, scripts, only=only)
             results += run_chain_tests(book, scripts, only=only)
