@@ -33,6 +33,17 @@ METRICS: dict[str, str] = {
     # Commits of the embedded log and what they took with the sync to disk.
     "funicular_log_commits_total": "Commits of the embedded log (one sync to disk each)",
     "funicular_log_bytes": "Size of the embedded log's file",
+    # Records that a stage put out; beside it `funicular_stage_records_total` is what came in.
+    "funicular_stage_outputs_total": "Records put out and committed, by stage and partition",
+    # Transactions of stages on Kafka: committed, or aborted (and tried again).
+    "funicular_transactions_total": "Transactions on Kafka, by stage and result",
+    "funicular_transaction_seconds_total": "Seconds in committed transactions, by stage",
+    # Partitions that a stage of this process has, and how often they were dealt out anew.
+    "funicular_partitions": "Partitions assigned, by stage",
+    "funicular_rebalances_total": "Rebalances of a stage's group seen, by stage and kind",
+    # What it took to bring a partition's state here: the last time, and all records read.
+    "funicular_restore_seconds": "Seconds of a partition's last restore, by stage and partition",
+    "funicular_restore_records_total": "Changelog records restored, by stage and partition",
     # Script processes that had to be ended and started anew, by reason.
     "funicular_script_restarts_total": "Script processes ended and started anew, by reason",
 }

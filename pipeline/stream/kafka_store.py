@@ -1,0 +1,255 @@
+"""The state of one stage's partition, beside the worker: a RocksDB that holds only what was
+committed.
+
+In come changes as they stand in the changelog, with the changelog's offset behind them, in one
+write; out go the parts of a key and the timers that are due. It is a copy: whatever is wrong with
+it, it is deleted and made again from the changelog.
+
+Rows, all with the keys of `kafka_changes`: `p…` a part, `t…` a timer, `d<due><key><zero><name>` the
+same timer by its time, `m` how far the changelog is in here.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+import structlog
+from rocksdict import Options, Rdict, WriteBatch
+
+from pipeline.errors import RetryableError
+from pipeline.ports import DueTimer
+from pipeline.stream.kafka_changes import Change, quote, read_key, unquote
+
+NEVER = 1 << 62
+_FORMAT = 1
+_META = b"m"
+_DUE_MAX = (1 << 63) - 1
+
+_log = structlog.get_logger(__name__)
+
+
+class StoreError(Exception):
+    """The store cannot be read or written; it is to be made again from the changelog."""
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """How far the changelog is in the store: all before offset `next`, of the topic with this id.
+
+    `time_ms` is when the store was last known to be at the changelog's end.
+    """
+
+    next: int = 0
+    time_ms: int = 0
+    topic_id: str = ""
+    format: int = _FORMAT
+
+
+_read_checkpoint = msgspec.json.Decoder(Checkpoint).decode
+
+
+class PartitionStore:
+    """One partition's store. One thread uses it. Every method may raise StoreError."""
+
+    def __init__(self, folder: Path, buffer_bytes: int) -> None:
+        """Open it; one that cannot be opened is deleted. RetryableError: nor can a new one."""
+        self.folder = folder
+        self._buffer_bytes = buffer_bytes
+        self.checkpoint = Checkpoint()
+        self.next_due_ms = NEVER
+        # No timer is due before this: rows that were deleted before it are not looked at again.
+        self._floor = b"d"
+        self._open()
+
+    def _open(self) -> None:
+        if self.folder.exists():
+            try:
+                self._connect()
+            except StoreError as error:
+                _log.warning(
+                    "a state store is broken and will be made again from the changelog",
+                    folder=str(self.folder),
+                    why=str(error),
+                )
+                self._remove()
+            else:
+                return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._connect()
+        except (OSError, StoreError) as error:
+            raise RetryableError(
+                f"Cannot keep state in {self.folder}: {error}", code="state_store"
+            ) from None
+
+    def _connect(self) -> None:
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_write_buffer_size(self._buffer_bytes)
+        options.set_max_open_files(64)
+        options.set_keep_log_file_num(2)
+        options.set_max_background_jobs(2)
+        with _guarded():
+            self._db = Rdict(str(self.folder), options)
+        try:
+            with _guarded():
+                written = self._db.get(_META)
+                self.checkpoint = _read_checkpoint(written) if written else Checkpoint()
+                if self.checkpoint.format != _FORMAT:
+                    raise StoreError(f"its format is {self.checkpoint.format}, not {_FORMAT}")
+                self._floor = b"d"
+                self._find_next_due()
+        except StoreError:
+            self._db.close()
+            raise
+
+    def clear(self) -> None:
+        """Delete all that is in it. RetryableError: a new one cannot be made."""
+        self._remove()
+        self.checkpoint = Checkpoint()
+        self.next_due_ms = NEVER
+        self._open()
+
+    def _remove(self) -> None:
+        if hasattr(self, "_db"):
+            self._shut()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def load(self, key: str) -> dict[str, Any]:
+        """Return the parts of a key."""
+        prefix = b"p" + quote(key).encode() + b"#"
+        start = len(prefix)
+        found: dict[str, Any] = {}
+        with _guarded():
+            for row, value in self._scan(prefix, prefix):
+                found[unquote(row[start:].decode())] = orjson.loads(value)
+        return found
+
+    def due(self, now_ms: int, limit: int) -> list[DueTimer]:
+        """Return up to `limit` timers that are due, in order of time, key and name."""
+        if self.next_due_ms > now_ms:
+            return []
+        found: list[DueTimer] = []
+        with _guarded():
+            for row, _ in self._scan(self._floor, b"d"):
+                key, _, name = row[9:].partition(b"\0")
+                due_ms, data = orjson.loads(self._value(b"t" + key + b"##" + name))
+                if due_ms > now_ms or len(found) == limit:
+                    break
+                found.append(DueTimer(unquote(key.decode()), unquote(name.decode()), due_ms, data))
+        return found
+
+    def apply(self, changes: Iterable[Change], following: int, time_ms: int, topic_id: str) -> None:
+        """Write changes that are committed, and that the changelog is in here up to `following`."""
+        batch = WriteBatch(raw_mode=True)
+        # What this very batch did to timers: the store shows it only when it is written.
+        timers: dict[bytes, bytes | None] = {}
+        checkpoint = Checkpoint(following, time_ms, topic_id)
+        with _guarded():
+            for key, value in changes:
+                separator = key.index(b"#")
+                if key.startswith(b"##", separator):
+                    self._apply_timer(batch, timers, key, separator, value)
+                elif value is None:
+                    batch.delete(b"p" + key)
+                else:
+                    batch.put(b"p" + key, value)
+            batch.put(_META, orjson.dumps(msgspec.to_builtins(checkpoint)))
+            self._db.write(batch)
+            self.checkpoint = checkpoint
+            if timers:
+                self._find_next_due()
+
+    def _apply_timer(
+        self,
+        batch: WriteBatch,
+        timers: dict[bytes, bytes | None],
+        key: bytes,
+        separator: int,
+        value: bytes | None,
+    ) -> None:
+        row = b"t" + key
+        before = timers[row] if row in timers else self._db.get(row)
+        if before is not None:
+            batch.delete(_due_row(before, key, separator))
+        timers[row] = value
+        if value is None:
+            batch.delete(row)
+            return
+        due = _due_row(value, key, separator)
+        self._floor = min(self._floor, due)
+        batch.put(row, value)
+        batch.put(due, b"")
+
+    def parts(self) -> Iterator[tuple[str, str, Any]]:
+        """Yield all that is in it: key, part, value."""
+        with _guarded():
+            for row, value in self._scan(b"p", b"p"):
+                key, part, _ = read_key(row[1:])
+                yield key, part, orjson.loads(value)
+
+    def close(self, time_ms: int | None = None) -> None:
+        """Close it; with `time_ms` it is at the changelog's end as of then."""
+        if time_ms is not None:
+            with _log_instead(self.folder):
+                last = self.checkpoint
+                self.apply((), last.next, max(time_ms, last.time_ms), last.topic_id)
+        self._shut()
+
+    def _shut(self) -> None:
+        with _log_instead(self.folder):
+            self._db.close()
+
+    def _find_next_due(self) -> None:
+        self.next_due_ms = NEVER
+        for row, _ in self._scan(self._floor, b"d"):
+            self._floor = row
+            self.next_due_ms = int.from_bytes(row[1:9])
+            return
+
+    def _scan(self, first: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        rows = self._db.iter()
+        rows.seek(first)
+        while rows.valid():
+            row = rows.key()
+            if not row.startswith(prefix):
+                return
+            yield row, rows.value()
+            rows.next()
+        rows.status()
+
+    def _value(self, row: bytes) -> bytes:
+        value: bytes | None = self._db.get(row)
+        if value is None:
+            raise StoreError(f"a timer is in the order of time, but not there: {row!r}")
+        return value
+
+
+def _due_row(value: bytes, key: bytes, separator: int) -> bytes:
+    due_ms: int = min(max(orjson.loads(value)[0], 0), _DUE_MAX)
+    return b"d" + due_ms.to_bytes(8) + key[:separator] + b"\0" + key[separator + 2 :]
+
+
+@contextmanager
+def _guarded() -> Iterator[None]:
+    """Make a StoreError of whatever is wrong with the store; RocksDB's errors have no class."""
+    try:
+        yield
+    except (StoreError, RetryableError):
+        raise
+    except Exception as error:
+        raise StoreError(str(error)) from error
+
+
+@contextmanager
+def _log_instead(folder: Path) -> Iterator[None]:
+    """Log what is wrong with a store that is not needed any more."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - RocksDB's errors have no class
+        _log.warning("a state store did not close well", folder=str(folder), why=str(error))

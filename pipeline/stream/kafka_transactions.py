@@ -1,0 +1,211 @@
+"""The transactions of one stage: outputs, changelog and offsets, in one step or not at all.
+
+In: what came of a batch. Out: the changelog's offsets once it is committed; or
+`UnknownOutcomeError`, after which the producer is gone: only a new one, whose start ends what the
+old one left open, and the group's offsets read again say what became of the batch. (librdkafka
+repeats a commit that timed out; a late one could otherwise hit the transaction after it.)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
+from pipeline.errors import MessageError, RetryableError
+from pipeline.metrics import Registry
+from pipeline.model.record import Outgoing
+from pipeline.stream.kafka_changes import Change
+from pipeline.stream.kafka_client import error_of, producer_options, refuse
+from pipeline.stream.kafka_limits import KafkaEngineSettings
+from pipeline.stream.kafka_settings import KafkaSettings
+
+_log = structlog.get_logger(__name__)
+_FULL_S = 0.02
+_TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
+_FENCED = frozenset(
+    {
+        KafkaError._FENCED,  # noqa: SLF001 - librdkafka's own errors are called so
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+    }
+)
+
+
+class UnknownOutcomeError(Exception):
+    """Whether the transaction is committed is to be found out. `fenced`: another producer has
+    our id.
+    """
+
+    def __init__(self, message: str, *, fenced: bool = False) -> None:
+        super().__init__(message)
+        self.fenced = fenced
+
+
+class Work(NamedTuple):
+    """What came of one partition's batch. `metadata` is kept beside the offset `following`."""
+
+    partition: int
+    following: int
+    metadata: str
+    time_ms: int
+    outputs: Sequence[Outgoing]
+    changes: Sequence[Change]
+
+
+class Transactions:
+    """One producer at a time, under one transactional id. One thread uses it."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        settings: KafkaEngineSettings,
+        metrics: Registry,
+        stage: str,
+        transactional_id: str,
+    ) -> None:
+        self.id = transactional_id
+        self._kafka = kafka
+        self._settings = settings
+        self._metrics = metrics
+        self._stage = stage
+        self._producer: Producer | None = None
+        self._timeout_s = settings.transaction_timeout_s
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a producer."""
+        return self._producer is not None
+
+    def open(self) -> None:
+        """Start a producer; what one of the same id left open is ended first.
+
+        RetryableError: the cluster does not answer, or is still ending it. UsageError: refused.
+        """
+        producer = Producer(producer_options(self._kafka, self._settings, self.id))
+        try:
+            producer.init_transactions(self._settings.call_timeout_s)
+        except KafkaException as failed:
+            _throw_away(producer)
+            error = error_of(failed)
+            refuse(error)
+            raise RetryableError(
+                f"Kafka gives no producer to {self.id}: {error.str()}", code="kafka"
+            ) from None
+        self._producer = producer
+
+    def discard(self) -> None:
+        """Throw the producer away, with whatever it has not sent."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            _throw_away(producer)
+
+    def commit(
+        self, works: Sequence[Work], topic: str, changelog: str, group: object
+    ) -> dict[int, int]:
+        """Commit; return the offset of each partition's last record in the changelog.
+
+        UnknownOutcomeError: the producer is discarded. MessageError `record_too_large`: nothing
+        is committed; the producer is still good, or discarded.
+        """
+        producer = self._producer
+        assert producer is not None
+        began = time.perf_counter()
+        last: dict[int, int] = {}
+        try:
+            producer.begin_transaction()
+            for work in works:
+                self._produce(producer, work, changelog, last)
+            producer.send_offsets_to_transaction(
+                [
+                    TopicPartition(topic, work.partition, work.following, work.metadata)
+                    for work in works
+                ],
+                group,
+                self._timeout_s,
+            )
+            producer.commit_transaction(self._timeout_s)
+        except KafkaException as failed:
+            self._give_up(error_of(failed))
+        except BaseException:
+            self._count("aborted")
+            self.discard()
+            raise
+        self._count("committed")
+        self._metrics.add(
+            "funicular_transaction_seconds_total", time.perf_counter() - began, stage=self._stage
+        )
+        return last
+
+    def _produce(
+        self, producer: Producer, work: Work, changelog: str, last: dict[int, int]
+    ) -> None:
+        append = producer.produce
+        prefix = self._kafka.prefix
+        time_ms = work.time_ms
+        for out in work.outputs:
+            partition = -1 if out.partition is None else out.partition
+            arguments = (prefix + out.topic, out.value, out.key, partition)
+            headers: Any = out.headers
+            try:
+                append(*arguments, timestamp=time_ms, headers=headers)
+            except BufferError:
+                self._patiently(producer, *arguments, timestamp=time_ms, headers=headers)
+        if not work.changes:
+            return
+
+        def delivered(error: KafkaError | None, message: Any) -> None:
+            if error is None:
+                last[work.partition] = message.offset()
+
+        end = len(work.changes) - 1
+        for number, change in enumerate(work.changes):
+            entry = (changelog, change.value, change.key, work.partition)
+            # The last one's offset tells the others': they are of one partition, in order.
+            told = delivered if number == end else None
+            try:
+                append(*entry, timestamp=time_ms, on_delivery=told)
+            except BufferError:
+                self._patiently(producer, *entry, timestamp=time_ms, on_delivery=told)
+
+    def _patiently(self, producer: Producer, *arguments: Any, **more: Any) -> None:
+        """Produce when there is room in the queue again."""
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            producer.poll(_FULL_S)
+            try:
+                producer.produce(*arguments, **more)
+            except BufferError:
+                if time.monotonic() > deadline:
+                    self._count("aborted")
+                    self.discard()
+                    message = "the producer's queue stays full"
+                    raise UnknownOutcomeError(message) from None
+            else:
+                return
+
+    def _give_up(self, error: KafkaError) -> None:
+        """Discard the producer and raise what to do."""
+        self._count("aborted")
+        self.discard()
+        refuse(error)
+        if error.code() in _TOO_LARGE:
+            raise MessageError(
+                f"A record is larger than Kafka takes: {error.str()}", code="record_too_large"
+            )
+        fenced = error.code() in _FENCED
+        raise UnknownOutcomeError(f"{error.name()}: {error.str()}", fenced=fenced)
+
+    def _count(self, result: str) -> None:
+        self._metrics.add("funicular_transactions_total", stage=self._stage, result=result)
+
+
+def _throw_away(producer: Producer) -> None:
+    """Let go of a producer whatever state it is in; it must not wait for brokers."""
+    try:
+        producer.purge(in_queue=True, in_flight=True, blocking=False)
+    except KafkaException as error:
+        _log.debug("a producer that is thrown away was not purged", why=str(error_of(error)))
