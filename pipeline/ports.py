@@ -8,7 +8,7 @@ in one step: outputs, state changes, timers, input offsets.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -160,7 +160,7 @@ class Script(msgspec.Struct, frozen=True, gc=False):
     source: str
 
 
-Operation = Literal["decode_uplink", "encode_downlink", "decode_downlink"]
+Operation = Literal["decode_uplink", "encode_downlink", "decode_downlink", "normalize_uplink"]
 Contract = Literal["lorawan", "thingsboard"]
 """Which arguments a `Decoder`/`Encoder` takes; scripts with `decodeUplink`… are told by those
 names."""
@@ -173,6 +173,7 @@ class ScriptCall(msgspec.Struct, frozen=True):
       decode_uplink, decode_downlink: `{"bytes": base64, "fPort": int, "recvTime": RFC 3339,
       "variables": {}}`
       encode_downlink: `{"data": {}, "fPort": int | None, "variables": {}}`
+      normalize_uplink: `{"data": {}}`
     of contract `thingsboard`:
       decode_uplink: `{"payload": base64, "metadata": {}}`
       encode_downlink: `{"msg": {}, "metadata": {}, "msgType": str, "integrationMetadata": {}}`
@@ -217,9 +218,32 @@ class Log(Protocol):
         """
         ...
 
-    def read(self, topic: str, group: str, *, from_end: bool = False) -> Reader:
+    def read(
+        self, topic: str, group: str, *, from_end: bool = False, partition: int | None = None
+    ) -> Reader:
         """Return a reader at the group's committed position (new group: the earliest, or the
-        end).
+        end). `partition`: of this one alone, which is then not shared with the group's others.
+        """
+        ...
+
+    def partition_of(self, topic: str, key: str) -> int:
+        """Return the partition that records of this key go to."""
+        ...
+
+
+class Holder(Protocol):
+    """Whoever works on what a Reader gave, while partitions move between a group's members."""
+
+    async def release(self) -> None:
+        """Start nothing more, and return when all that is under way is done and committed.
+
+        Called before partitions may go to other members; whoever takes too long is not waited for.
+        """
+        ...
+
+    def hold(self, partitions: Collection[int]) -> None:
+        """Go on with what was read of these partitions. Forget what was read of any other: its
+        new owner, or this reader once more, reads it again from the committed position.
         """
         ...
 
@@ -227,13 +251,27 @@ class Log(Protocol):
 class Reader(Protocol):
     """Reads one topic for one consumer group."""
 
-    def batches(self, records_max: int) -> AsyncIterator[Sequence[Record]]:
-        """Yield non-empty batches in order, waiting for new records; ends when the log closes."""
+    async def opened(self) -> None:
+        """Return when the reader stands at its position: with `from_end`, whatever is appended
+        from now on is read. RetryableError: the log cannot be reached.
+        """
         ...
 
-    async def commit(self, offset: int, records: Sequence[Outgoing] = ()) -> None:
-        """Append `records` and move the group's position past `offset`, in one step where the
-        engine can.
+    def watch(self, holder: Holder) -> None:
+        """Tell `holder` when partitions come and go. Where they never do it is never told."""
+        ...
+
+    def batches(self, records_max: int) -> AsyncIterator[Sequence[Record]]:
+        """Yield non-empty batches, waiting for new records; ends when the log closes. Each
+        partition's records are in order.
+        """
+        ...
+
+    async def commit(
+        self, offset: int | Mapping[int, int], records: Sequence[Outgoing] = ()
+    ) -> None:
+        """Append `records` and move the group's position past `offset` (of partition 0, or by
+        partition), in one step where the engine can.
         """
         ...
 

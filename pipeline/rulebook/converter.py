@@ -22,14 +22,17 @@ from pipeline.rulebook.validation import validate
 
 LANGUAGES: Mapping[str, Literal["javascript", "lua"]] = {".js": "javascript", ".lua": "lua"}
 
-# The names by which the engines know a routine; the older ones are TTN v2's and ThingsBoard's.
+# The names by which the engines know a routine; the older ones are TTN v2's and ThingsBoard's, then
+# ChirpStack v3's.
 FUNCTIONS: Mapping[tuple[str, Operation], tuple[str, ...]] = {
-    ("javascript", "decode_uplink"): ("decodeUplink", "Decoder"),
-    ("javascript", "encode_downlink"): ("encodeDownlink", "Encoder"),
+    ("javascript", "decode_uplink"): ("decodeUplink", "Decoder", "Decode"),
+    ("javascript", "encode_downlink"): ("encodeDownlink", "Encoder", "Encode"),
     ("javascript", "decode_downlink"): ("decodeDownlink",),
+    ("javascript", "normalize_uplink"): ("normalizeUplink",),
     ("lua", "decode_uplink"): ("decode_uplink",),
     ("lua", "encode_downlink"): ("encode_downlink",),
     ("lua", "decode_downlink"): ("decode_downlink",),
+    ("lua", "normalize_uplink"): ("normalize_uplink",),
 }
 
 

@@ -32,6 +32,8 @@
   let outLength = 0;
   let broken = false;
   let restoring = false;
+  let listening = false;
+  let lines = [];
 
   // ---- what goes into a script ----
 
@@ -57,8 +59,28 @@
     return text;
   }
 
+  // One line of the console, as Node prints it, nearly: texts as they are, the rest as JSON.
+  function line(items) {
+    let text = '';
+    for (const item of items) {
+      if (text.length > limits.console_chars_max) break;
+      if (text) text += ' ';
+      try {
+        const isPlain = typeof item === 'object' && item !== null && !(item instanceof NativeError);
+        text += isPlain ? stringify(item) : String(item);
+      } catch (error) {
+        text += 'what cannot be shown';
+      }
+    }
+    return text.slice(0, limits.console_chars_max);
+  }
+
   const hidden = {
-    ['#console']() {},
+    ['#console'](...items) {
+      if (!listening || lines.length > limits.console_lines_max) return;
+      const isFull = lines.length === limits.console_lines_max;
+      lines[lines.length] = isFull ? '… and more lines' : line(items);
+    },
     ['#decodeToString'](payload) { return decodeUtf8(payload); },
     ['#decodeToJson'](payload) { return parse(decodeUtf8(payload)); },
   };
@@ -211,6 +233,16 @@
     }
   }
 
+  // The Things Stack takes one measurement or a list of them; here it is always a list.
+  function normalized(result) {
+    requireObject(result, 'normalizeUplink');
+    let {data} = result;
+    if (data === undefined || data === null) data = [];
+    else if (isObject(data)) data = [data];
+    if (!isArray(data)) throw refuse(`data is ${named(data)} where measurements are needed`);
+    return `{"data":${toJson(data, 'data')},"warnings":${wordsToJson(result.warnings)}}`;
+  }
+
   function decoded(result, name) {
     requireObject(result, name);
     let data = result.data;
@@ -278,7 +310,7 @@
 
   const operations = {
     decode_uplink(argument) {
-      const [decodeUplink, Decoder, Converter, Validator] = factory.call(global, 0);
+      const [decodeUplink, Decoder, Converter, Validator, Decode] = factory.call(global, 0);
       if (thingsboard) {
         if (Decoder) return plain(Decoder(toBytes(argument.payload), argument.metadata), 'Decoder');
         if (!decodeUplink) throw missing('Decoder', 'decodeUplink');
@@ -287,8 +319,13 @@
         return plainOrErrors(decodeUplink(given), 'decodeUplink');
       }
       if (decodeUplink) return decoded(decodeUplink(input(argument)), 'decodeUplink');
-      if (!Decoder) throw missing('decodeUplink', 'Decoder');
       const port = argument.fPort;
+      if (Decode && !Decoder) {
+        const data = Decode(port, toBytes(argument.bytes), argument.variables || {});
+        requireData(data, 'Decode');
+        return withData(data);
+      }
+      if (!Decoder) throw missing('decodeUplink', 'Decoder', 'Decode');
       let data = Decoder(toBytes(argument.bytes), port);
       requireData(data, 'Decoder');
       if (Converter) {
@@ -305,7 +342,7 @@
       return withData(data);
     },
     encode_downlink(argument) {
-      const [encodeDownlink, Encoder] = factory.call(global, 1);
+      const [encodeDownlink, Encoder, Encode] = factory.call(global, 1);
       if (thingsboard) {
         const {msg, metadata, msgType, integrationMetadata} = argument;
         if (Encoder) return plain(Encoder(msg, metadata, msgType, integrationMetadata), 'Encoder');
@@ -321,13 +358,19 @@
         requireObject(result, 'encodeDownlink');
         return encoded(result.bytes, result.fPort, result.warnings);
       }
-      if (!Encoder) throw missing('encodeDownlink', 'Encoder');
+      if (Encode && !Encoder) return encoded(Encode(fPort, data, variables || {}), null);
+      if (!Encoder) throw missing('encodeDownlink', 'Encoder', 'Encode');
       return encoded(Encoder(data, fPort), null);
     },
     decode_downlink(argument) {
       const [decodeDownlink] = factory.call(global, 2);
       if (!decodeDownlink) throw missing('decodeDownlink');
       return decoded(decodeDownlink(input(argument)), 'decodeDownlink');
+    },
+    normalize_uplink(argument) {
+      const [normalizeUplink] = factory.call(global, 3);
+      if (!normalizeUplink) throw missing('normalizeUplink');
+      return normalized(normalizeUplink({data: argument.data}));
     },
   };
 
@@ -433,8 +476,23 @@
   // ---- what Python calls ----
 
   return {
-    prepare(compiled) {
+    // `Buffer` only where a script asks for it: each object here is looked at after each slice.
+    prepare(compiled, Buffer) {
       factory = compiled;
+      if (Buffer) {
+        const modules = {buffer: {Buffer}, 'node:buffer': {Buffer}};
+        const offers = {
+          Buffer,
+          require: {['#require'](name) {
+            const found = modules[name];
+            if (found === undefined) throw new NativeError(`there is no module ${name}`);
+            return {...found};
+          }}['#require'],
+        };
+        for (const name of ownKeys(offers)) {
+          defineProperty(global, name, {value: offers[name], writable: true, configurable: true});
+        }
+      }
       remember(global);
       for (const hidden of [[][Symbol.iterator](), (function* () {})(), new Map().entries()]) {
         for (let proto = getPrototypeOf(hidden); proto !== null; proto = getPrototypeOf(proto)) {
@@ -442,11 +500,13 @@
         }
       }
     },
-    load(text, wanted, isThingsboard, isAltering) {
+    load(text, wanted, isThingsboard, isAltering, isListening) {
       calls = parse(text);
       operation = wanted;
       thingsboard = isThingsboard;
       restoring = isAltering;
+      listening = isListening;
+      lines = [];
       position = 0;
       out = [];
       return calls.length;
@@ -463,6 +523,10 @@
           text = `{"value":${step(calls[position])}}`;
         } catch (error) {
           text = failure(error);
+        }
+        if (listening && lines.length) {
+          text = `${text.slice(0, -1)},"console":${stringify(lines, replacer)}}`;
+          lines = [];
         }
         if (restoring) restore();
         for (const name in global) deleteProperty(global, name);

@@ -1,17 +1,20 @@
 -- The driver: runs one script's functions, each call in an environment of its own.
 --
--- In: the limits (three numbers). Out: `compile(source)` and `call(chunk, name, input)`.
+-- In: the limits (numbers). Out: `compile(source)`, `call(chunk, name, input)`, and `said()`: what
+-- the last call printed.
 -- The chunk is loaded once; each call runs it anew with fresh globals and fresh copies of the
 -- libraries, so that nothing which a call leaves is seen by the next. What a script can reach is
 -- what `base` and `libraries` name here, and nothing else.
-local call_s, rep_max, hook_instructions = ...
+local call_s, rep_max, hook_instructions, lines_max, chars_max = ...
 
 local clock, sethook, setupvalue, getinfo = os.clock, debug.sethook, debug.setupvalue, debug.getinfo
 local load, pcall, xpcall, error, type, select = load, pcall, xpcall, error, type, select
 local rawget, rawset, next, tostring = rawget, rawset, next, tostring
 local setmetatable, getmetatable = setmetatable, getmetatable
 local rep, format = string.rep, string.format
+local sub, concat = string.sub, table.concat
 local never = math.huge
+local said = {}
 
 -- Names of what is thrown by the driver itself; no script can have these tables.
 local TIME, MISSING = {}, {}
@@ -57,7 +60,20 @@ local base = {
     end
     return setmetatable(t, metatable)
   end,
-  print = function() end,
+  print = function(...)
+    local count = #said
+    if count > lines_max then return end
+    if count == lines_max then
+      said[count + 1] = "… and more lines"
+      return
+    end
+    local words = {}
+    for index = 1, select("#", ...) do
+      words[index] = sub(tostring((select(index, ...))), 1, chars_max)
+      if index == 20 then break end
+    end
+    said[count + 1] = sub(concat(words, "\t"), 1, chars_max)
+  end,
 }
 
 local libraries = {
@@ -174,9 +190,14 @@ end
 
 function driver.call(chunk, name, input)
   local environment = fresh_environment()
+  if #said > 0 then said = {} end
   stopped_line = 0
   deadline = clock() + call_s
   return finish(xpcall(run, describe, chunk, environment, name, input))
+end
+
+function driver.said()
+  return said
 end
 
 -- Runs the script's top and says which of the names are functions, as one text.

@@ -27,9 +27,12 @@ One context (a JavaScript world of its own) a script. Every call starts from fre
 source is a function that is run anew for each call. A script that alters what is built in (adds to
 `String.prototype`, replaces `Math.round`, defines a global that no loop sees) is found out: its
 outcomes are thrown away, its calls run again, and from then on all is put back after each call.
-So a call never sees what another left, as in The Things Stack. Nothing that The Things Stack lacks
-is offered, so that a script which works here works there: no `module`, no
-`require`; `console` says nothing.
+So a call never sees what another left, as in The Things Stack.
+
+What only other places offer is there for a script that names it, and for no other, so that the
+guards by `typeof` find what they expect: `Buffer` and `require("buffer")` (ChirpStack), `module`
+and `exports` where a script sets them without asking. What a script says on the `console` goes
+out with the outcome where somebody listens, else nowhere.
 """
 
 from __future__ import annotations
@@ -51,27 +54,55 @@ from pipeline.script.confinement import arm
 from pipeline.script.frames import Request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pipeline.script.serve import Emit
 
 _DRIVER = Path(__file__).with_name("driver.js").read_text(encoding="utf-8")
+_BUFFER = Path(__file__).with_name("buffer.js")
 
-_HEAD = "(function(){"
 # Which of its functions a script defines, by the operation that asks: see `operations` in
-# driver.js. `arguments[0]`, since a name would stand in the script's scope.
+# driver.js.
 _NAMES = (
-    ("decodeUplink", "Decoder", "Converter", "Validator"),
-    ("encodeDownlink", "Encoder"),
+    ("decodeUplink", "Decoder", "Converter", "Validator", "Decode"),
+    ("encodeDownlink", "Encoder", "Encode"),
     ("decodeDownlink",),
+    ("normalizeUplink",),
 )
-_TAIL = (
-    "\n;switch(arguments[0]){"
-    + "".join(
-        f"case {index}:return["
-        + ",".join(f"typeof {name}=='function'?{name}:void 0" for name in names)
-        + "];"
-        for index, names in enumerate(_NAMES)
+# `ArrayBuffer` is another word.
+_NAMES_BUFFER = re.compile(r"\bBuffer\b|\brequire\(\s*['\"](?:node:)?buffer['\"]\s*\)")
+_SETS_EXPORTS = re.compile(r"\bmodule\s*\.\s*exports\b|\bexports\s*\.\s*\w")
+_ASKS_FOR_EXPORTS = re.compile(r"\btypeof[\s(]+(?:module|exports)\b")
+
+
+def _tail(found: Callable[[str], str]) -> str:
+    """Return what gives the functions of one operation: `arguments[0]`, since a name would stand
+    in the script's scope.
+    """
+    cases = (
+        f"case {index}:return[{','.join(map(found, names))}];" for index, names in enumerate(_NAMES)
     )
-    + "}})"
+    return "\n;switch(arguments[0]){" + "".join(cases) + "}})"
+
+
+def _declared(name: str) -> str:
+    return f"typeof {name}=='function'?{name}:void 0"
+
+
+def _declared_or_exported(name: str) -> str:
+    exported = f"((typeof module=='object'&&module||0).exports||0).{name}"
+    return (
+        f"typeof {name}=='function'?{name}:typeof {exported}=='function'?module.exports.{name}"
+        ":void 0"
+    )
+
+
+# What stands around a script.
+_PLAIN = ("(function(){", _tail(_declared))
+# With a `module` of its own, in a scope around the script's, which may have that name too.
+_MODULE = (
+    "(function(){var module={exports:{}},exports=module.exports;return(function(){",
+    _tail(_declared_or_exported).removesuffix(")") + ").apply(this,arguments)})",
 )
 # A frame of the script's. A loop that was stopped has no place of its own: its function's stands.
 _PLACE = re.compile(r"^ {4}at (?!#)[^\n]* \(<input>:(\d+):(\d+)\)$", re.MULTILINE)
@@ -90,6 +121,13 @@ def _failed(code: str, message: str, line: int = 0, column: int = 0) -> str:
     return json.dumps({"error": error})
 
 
+def _around(source: str) -> tuple[str, str]:
+    """Return what stands before and behind a script."""
+    if _SETS_EXPORTS.search(source) and not _ASKS_FOR_EXPORTS.search(source):
+        return _MODULE
+    return _PLAIN
+
+
 class _World:
     """One script's context, with the driver in it."""
 
@@ -98,13 +136,16 @@ class _World:
         context.set_memory_limit(limits["memory_bytes"])
         context.set_max_stack_size(limits["stack_bytes"])
         context.set_time_limit((limits["call_ms"] + limits["slice_ms"]) / 1000)
+        head, tail = self.around = _around(source)
         settings = {
             "depth_max": limits["depth_max"],
             "result_bytes_max": limits["result_bytes_max"],
             "encoded_bytes_max": limits["encoded_bytes_max"],
             "message_max": limits["message_max"],
             "slice_bytes_max": limits["slice_bytes_max"],
-            "column_offset": len(_HEAD),
+            "console_lines_max": limits["console_lines_max"],
+            "console_chars_max": limits["console_chars_max"],
+            "column_offset": len(head),
             "names": _NAMES,
         }
         driver = context.eval(_DRIVER)(json.dumps(settings))
@@ -116,7 +157,12 @@ class _World:
         self.is_broken = pick(driver, "isBroken")
         self.is_altered = pick(driver, "isAltered")
         self.functions = pick(driver, "functions")
-        pick(driver, "prepare")(context.eval(_HEAD + source + _TAIL))
+        script = context.eval(head + source + tail)
+        if _NAMES_BUFFER.search(source):
+            buffer = context.eval(_BUFFER.read_text(encoding="utf-8"))
+            pick(driver, "prepare")(script, buffer())
+        else:
+            pick(driver, "prepare")(script)
 
     def has_jobs(self) -> bool:
         """Whether the script left promises behind; tells by starting one, so drop the world."""
@@ -153,7 +199,13 @@ class JavaScript:
             return request.count
         text = request.text(begin, request.count)
         try:
-            world.load(text, request.operation, request.contract == "thingsboard", altering)
+            world.load(
+                text,
+                request.operation,
+                request.contract == "thingsboard",
+                altering,
+                request.console,
+            )
         except JSException:
             self._worlds.pop(request.source, None)
             return self._emit_one(_failed("script_memory", "no room for the input"), begin, emit)
@@ -192,15 +244,15 @@ class JavaScript:
             return outcomes, world.position(), not (world.is_broken() or world.has_jobs())
         except (JSException, StackOverflow) as error:
             outcomes, done = world.drain(), world.position()
-            outcome = self._stopped(str(error))
+            outcome = self._stopped(str(error), world.around[0])
             return f"{outcomes},{outcome}" if outcomes else outcome, done + 1, False
 
-    def _stopped(self, text: str) -> str:
+    def _stopped(self, text: str, head: str) -> str:
         """Return the outcome of a call that the driver could not catch."""
         found = _PLACE.search(text)
         line, column = (int(found[1]), int(found[2])) if found else (0, 0)
         if line == 1:
-            column = max(0, column - len(_HEAD))
+            column = max(0, column - len(head))
         message = text.partition("\n")[0]
         if message == "InternalError: interrupted":
             limit = self._limits["call_ms"]
@@ -219,7 +271,7 @@ class JavaScript:
         try:
             world = _World(text, self._limits)
         except (JSException, StackOverflow) as error:
-            raise _Unusable(_syntax(str(error), text, len(_HEAD))) from error
+            raise _Unusable(_syntax(str(error), text, len(_around(text)[0]))) from error
         self._worlds[source] = world
         if len(self._worlds) > self._limits["contexts_max"]:
             self._worlds.popitem(last=False)
@@ -259,7 +311,7 @@ class JavaScript:
         except _Unusable as unusable:
             return unusable.outcome
         except (JSException, StackOverflow) as error:
-            return self._stopped(str(error))
+            return self._stopped(str(error), _around(source.decode())[0])
         finally:
             arm(0)
 

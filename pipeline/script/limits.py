@@ -22,6 +22,8 @@ class ScriptLimits:
     encoded_bytes_max: int = 255  # the longest LoRaWAN payload
     depth_max: int = 64  # levels of objects and arrays in a result
     message_max: int = 1_000  # characters of an error's message
+    console_lines_max: int = 100  # that one call may say on its console, where somebody listens
+    console_chars_max: int = 500  # of each
     string_rep_max: int = 1 << 20  # bytes that Lua's string.rep may make
     slice_ms: int = 25  # a child says how far it got at least this often
     slice_bytes_max: int = 1 << 20  # or when this much has come out

@@ -4,7 +4,8 @@ Not LuaJIT: its compiled code calls no hook, so that nothing in the process coul
 No Python object ever enters Lua, not even a string: what goes in are tables of bytes and numbers,
 and lupa's own `python` table is out of reach as everything that driver.lua does not name.
 
-A script defines `decode_uplink(input)`, `encode_downlink(input)`, `decode_downlink(input)`.
+A script defines `decode_uplink(input)`, `encode_downlink(input)`, `decode_downlink(input)`,
+`normalize_uplink(input)`.
 `input` has the names of JavaScript's in snake case (`f_port`, `recv_time`, `variables`, `data`,
 `msg_type`, …); `bytes` (contract thingsboard: `payload`, and `bytes` too) is a string.
 Results have the shapes of JavaScript's: `{data = {}, warnings = {}, errors = {}}` and
@@ -36,7 +37,7 @@ _DRIVER = Path(__file__).with_name("driver.lua").read_text(encoding="utf-8")
 _HOOK_INSTRUCTIONS = 5_000  # about 50 µs between two looks at the clock
 _SYNTAX = re.compile(r"^\(script\):(\d+): (.*)$", re.DOTALL)
 _STEPS_MAX = 100  # characters of a path in an error
-_NAMES = (b"decode_uplink", b"encode_downlink", b"decode_downlink")
+_NAMES = (b"decode_uplink", b"encode_downlink", b"decode_downlink", b"normalize_uplink")
 _INTEGERS = range(-(2**63), 2**63)
 _Outcome = dict[str, Any]
 
@@ -75,12 +76,18 @@ class _World:
             max_memory=limits["memory_bytes"],
         )
         driver = runtime.execute(
-            _DRIVER, limits["call_ms"] / 1000, limits["string_rep_max"], _HOOK_INSTRUCTIONS
+            _DRIVER,
+            limits["call_ms"] / 1000,
+            limits["string_rep_max"],
+            _HOOK_INSTRUCTIONS,
+            limits["console_lines_max"],
+            limits["console_chars_max"],
         )
         runtime.globals().python = None
         self.runtime = runtime
         self.table_type = type(driver)
         self.call = driver.call
+        self.said = driver.said
         self.functions = driver.functions
         compiled = driver.compile(source)
         self.fault: bytes | None = None
@@ -124,6 +131,16 @@ class Lua:
 
     def _outcome(self, request: Request, argument: dict[str, Any]) -> bytes:
         arm(self._hard_s)
+        outcome = self._made(request, argument)
+        if not request.console or request.source not in self._worlds:
+            return outcome
+        said = self._worlds[request.source].said()
+        lines = [said[index].decode(errors="replace") for index in range(1, len(said) + 1)]
+        if not lines:
+            return outcome
+        return outcome[:-1] + b',"console":' + orjson.dumps(lines) + b"}"
+
+    def _made(self, request: Request, argument: dict[str, Any]) -> bytes:
         try:
             text = orjson.dumps(self._run(request, argument))
         except _Refused as refused:
@@ -168,6 +185,8 @@ class Lua:
         if errors:
             raise _Refused(", ".join(errors), "script_errors")
         warnings = values.words(fields.get(b"warnings"), "warnings")
+        if request.operation == "normalize_uplink":
+            return _measurements(values, fields.get(b"data"), warnings)
         if request.operation == "encode_downlink":
             return self._encoded(values, fields, warnings)
         data = fields.get(b"data")
@@ -261,6 +280,16 @@ class Lua:
         finally:
             self._worlds.pop(source, None)
             arm(0)
+
+
+def _measurements(values: _Values, data: Any, warnings: list[str]) -> dict[str, Any]:
+    """Return measurements as a list, be it one or several of them."""
+    plain = [] if data is None else values.plain(data, "data")
+    if isinstance(plain, dict):
+        plain = [plain] if plain else []
+    if not isinstance(plain, list):
+        raise _Refused("data is no table, as measurements need")
+    return {"data": plain, "warnings": warnings}
 
 
 def _given(request: Request, argument: dict[str, Any]) -> dict[bytes, Any]:

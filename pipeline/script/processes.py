@@ -9,7 +9,7 @@ child, so that the one which kills it stands alone and is the only one that is l
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -37,6 +37,9 @@ _CODES = frozenset(
         "script_errors",
     }
 )
+Console = Callable[[Script, Sequence[str]], None]
+"""Takes the lines that one call of a script said, from the thread that called; must not block."""
+
 _GroupKey = tuple[str, Script, str, str]
 
 
@@ -54,11 +57,15 @@ class ScriptProcesses:
     """Implements `ports.ScriptPort`. Thread-safe; starts no process before the first call.
 
     Above the port's codes: `script_budget`, where one tenant's scripts have used up
-    `batch_ms_max` in one batch.
+    `batch_ms_max` in one batch. `console` is given what a call said on its console (in Lua by
+    `print`), where it said something; without it, consoles are silent and cost nothing.
     """
 
-    def __init__(self, settings: ScriptLimits, metrics: Registry) -> None:
+    def __init__(
+        self, settings: ScriptLimits, metrics: Registry, console: Console | None = None
+    ) -> None:
         self._limits = settings
+        self._console = console
         self._seats = Seats(settings, metrics)
 
     def call(self, calls: Sequence[ScriptCall]) -> list[Any]:
@@ -157,12 +164,14 @@ class ScriptProcesses:
             done = 0
             try:
                 for outcomes in seat.process().run(
-                    _header(group, len(waiting), careful=careful),
+                    self._header(group, len(waiting), careful=careful),
                     group.source,
                     b"[" + b",".join([argument for _, argument in waiting]) + b"]",
                 ):
                     for outcome in outcomes:
                         results[waiting[done][0]] = _result(group.script, outcome)
+                        if self._console is not None:
+                            _listen(group.script, outcome.get("console"), self._console)
                         done += 1
                     if monotonic() >= until and done < len(waiting):
                         break
@@ -180,6 +189,15 @@ class ScriptProcesses:
                 careful = True
             waiting = waiting[done:]
 
+    def _header(self, group: _Group, count: int, *, careful: bool) -> dict[str, Any]:
+        return {
+            "operation": group.operation,
+            "contract": group.contract,
+            "count": count,
+            "careful": careful,
+            "console": self._console is not None,
+        }
+
     def _blame(self, script: Script, lost: ChildLostError) -> ScriptError:
         if lost.reason == "time":
             limit = self._limits.call_ms
@@ -193,13 +211,9 @@ class ScriptProcesses:
             results[index] = _error(group.script, "script_budget", message)
 
 
-def _header(group: _Group, count: int, *, careful: bool) -> dict[str, Any]:
-    return {
-        "operation": group.operation,
-        "contract": group.contract,
-        "count": count,
-        "careful": careful,
-    }
+def _listen(script: Script, said: Any, console: Console) -> None:
+    if isinstance(said, list) and said:
+        console(script, [str(line) for line in said])
 
 
 def _result(script: Script, outcome: dict[str, Any]) -> Any:

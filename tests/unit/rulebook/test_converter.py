@@ -179,11 +179,11 @@ def test_a_script_without_the_function(rules: Any) -> None:
     assert rules.faults() == [
         (
             "converters/acme/a.yaml:1:27: converters/acme/a.js has no function `decodeUplink` or"
-            " `Decoder`, which decodes uplinks (did you mean `decodeUpLink`?)"
+            " `Decoder` or `Decode`, which decodes uplinks (did you mean `decodeUpLink`?)"
         ),
         (
             "converters/acme/a.yaml:2:29: converters/acme/a.js has no function `encodeDownlink` or"
-            " `Encoder`, which encodes downlinks (did you mean `decodeUpLink`?)"
+            " `Encoder` or `Encode`, which encodes downlinks (did you mean `decodeUpLink`?)"
         ),
     ]
 

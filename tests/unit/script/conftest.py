@@ -31,6 +31,7 @@ class EngineRun:
         operation: str = "decode_uplink",
         contract: str = "lorawan",
         careful: bool = False,
+        console: bool = False,
     ) -> list[dict[str, Any]]:
         given = arguments or ({"bytes": "AQI=", "fPort": 1},)
         header = {
@@ -38,6 +39,7 @@ class EngineRun:
             "contract": contract,
             "count": len(given),
             "careful": careful,
+            "console": console,
         }
         self.parts = []
         request = Request(header, source.encode(), json.dumps(given).encode())

@@ -338,3 +338,32 @@ def test_check_names_the_functions(lua_run: Any) -> None:
     assert lua_run.error("\nerror('top')", operation="check")["line"] == 2
     assert lua_run.error("while true do end", operation="check")["code"] == "script_time"
     assert lua_run.error("x = = 1", operation="check")["code"] == "script_syntax"
+
+
+def test_the_normalizer(lua_run: Any) -> None:
+    """normalize_uplink takes the decoded data, and gives a list of measurements."""
+    source = "function normalize_uplink(i) return {data = {t = i.data.t + 1}} end"
+    given = {"data": {"t": 5}}
+    value = lua_run.value(source, given, operation="normalize_uplink")
+    assert value == {"data": [{"t": 6}], "warnings": []}
+    several = "function normalize_uplink(i) return {data = {{t = 1}, {t = 2}}} end"
+    value = lua_run.value(several, given, operation="normalize_uplink")
+    assert value["data"] == [{"t": 1}, {"t": 2}]
+    nonsense = "function normalize_uplink(i) return {data = 5} end"
+    assert "no table" in lua_run.error(nonsense, given, operation="normalize_uplink")["message"]
+
+
+def test_what_is_printed_is_heard(lua_run: Any) -> None:
+    """With somebody listening, an outcome carries what its own call printed, within limits."""
+    source = (
+        "function decode_uplink(i) if i.f_port == 1 then print('port', i.f_port) end "
+        "if i.f_port == 3 then for k = 1, 500 do print(('x'):rep(600)) end end "
+        "return {data = {n = 1}} end"
+    )
+    arguments = [{"bytes": "", "fPort": port} for port in (1, 2, 3)]
+    first, second, third = lua_run(source, *arguments, console=True)
+    assert first["console"] == ["port\t1"]
+    assert "console" not in second
+    assert len(third["console"]) == 101
+    assert third["console"][0] == "x" * 500
+    assert all("console" not in outcome for outcome in lua_run(source, *arguments))

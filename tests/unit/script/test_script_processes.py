@@ -352,3 +352,19 @@ def test_a_child_dies_with_its_parent(state: str) -> None:
         poll.register(descriptor, select.POLLIN)
         assert poll.poll(5000)
         os.close(descriptor)
+
+
+def test_the_console_goes_to_its_listener() -> None:
+    """What scripts say reaches who listens, with the script that said it, call by call."""
+    heard: list[tuple[str, list[str]]] = []
+    engines = ScriptProcesses(
+        ScriptLimits(), Registry(), lambda script, lines: heard.append((script.path, list(lines)))
+    )
+    source = "function decodeUplink(i) { if (i.fPort) console.log(i.fPort); return {data: {}} }"
+    script = Script("acme/x.js", "javascript", source)
+    calls = [
+        ScriptCall("t", script, "decode_uplink", {"bytes": "", "fPort": port}) for port in (1, 0, 2)
+    ]
+    assert engines.call(calls) == [{"data": {}, "warnings": []}] * 3
+    assert heard == [("acme/x.js", ["1"]), ("acme/x.js", ["2"])]
+    engines.close()
