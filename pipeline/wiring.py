@@ -217,6 +217,7 @@ class Funicular:
             await self.stop()
             raise
         self._gauges = asyncio.create_task(self._gauge())
+        self._tell_what_nobody_sends()
         for tenant, book in self.books.items():
             _log.info(
                 "running",
@@ -248,6 +249,23 @@ class Funicular:
         await self.sinks.stop(self.settings.stop_timeout_s)
         await asyncio.to_thread(self.log.close)
         self.scripts.close()
+
+    def _tell_what_nobody_sends(self) -> None:
+        """Say where deliveries wait for a destination that the rules no longer have: they are kept
+        until it is there again, and nothing else would tell of them.
+        """
+        served = {
+            topics.delivery_topic(status.tenant, status.destination)
+            for status in self.sinks.status()
+        }
+        for (topic, _), records in sorted(self.log.lag().items()):
+            if records and topic.startswith(topics.DELIVERY_PREFIX) and topic not in served:
+                _log.warning(
+                    "deliveries wait for a destination that no rules have; they go out when it"
+                    " is there again",
+                    topic=topic,
+                    records=records,
+                )
 
     def _unready(self) -> str | None:
         if self.log.failed.done():

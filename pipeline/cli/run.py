@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 @data_option
 @click.option("--host", default="127.0.0.1", envvar="FUNICULAR_HOST", show_default=True,
               help="The address to listen on; other than loopback the API needs keys.")  # fmt: skip
-@click.option("--port", default=8080, type=click.IntRange(0, 65_535), envvar="FUNICULAR_PORT", show_default=True,
-              help="The port to listen on; 0: any free one.")  # fmt: skip
+@click.option("--port", default=8080, type=click.IntRange(0, 65_535), envvar="FUNICULAR_PORT",
+              show_default=True, help="The port to listen on; 0: any free one.")  # fmt: skip
 @click.option("--log-format", type=click.Choice(["auto", "text", "json"]), default="auto",
               envvar="FUNICULAR_LOG_FORMAT", show_default=True)  # fmt: skip
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),

@@ -108,6 +108,7 @@ class Servers:
     def __init__(self) -> None:
         self.application: dict[int, set[str]] = defaultdict(set)
         self.downlinks: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.platform: list[bytes] = []
         self._runner: web.AppRunner | None = None
         self.url = ""
 
@@ -115,6 +116,7 @@ class Servers:
         app = web.Application()
         app.router.add_post("/application", self._application)
         app.router.add_post("/down/ttn", self._ttn)
+        app.router.add_post("/down/{device}", self._platform)
         app.router.add_post(
             "/api/v3/as/applications/{app}/devices/{device}/down/{operation}", self._tts
         )
@@ -137,6 +139,10 @@ class Servers:
     async def _ttn(self, request: web.Request) -> web.Response:
         self.downlinks["ttn"].append(orjson.loads(await request.read()))
         return web.Response(status=202)
+
+    async def _platform(self, request: web.Request) -> web.Response:
+        self.platform.append(await request.read())
+        return web.Response(status=204)
 
     async def _tts(self, request: web.Request) -> web.Response:
         assert request.headers["Authorization"] == "Bearer secret"

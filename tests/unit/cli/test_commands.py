@@ -111,6 +111,7 @@ def test_decode_and_encode() -> None:
         (["encode", "acme/thermostat", "{"], "not JSON", 2),
         (["encode", "acme/thermostat", "[]"], "object", 2),
         (["send", "none", "d", "00"], "no integration", 2),
+        (["run", "--port", "99999"], "not in the range", 2),
         (["send", "ttn-thermostats", "d", "00", "--to", "http://127.0.0.1:9"], "127.0.0.1:9", 2),
     ],
 )
