@@ -6,7 +6,7 @@ import logging
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 import structlog
 
@@ -53,9 +53,12 @@ class Settings:
 LogFormat = Literal["text", "json", "auto"]
 
 
-def configure_logs(log_format: LogFormat = "auto", level: str = "info") -> None:
-    """Send logs to stderr: readable on a terminal, JSON lines elsewhere."""
-    terminal = sys.stderr.isatty() if log_format == "auto" else log_format == "text"
+def configure_logs(
+    log_format: LogFormat = "auto", level: str = "info", to: TextIO | None = None
+) -> None:
+    """Send logs to stderr (or `to`): readable on a terminal, JSON lines elsewhere."""
+    to = to or sys.stderr
+    terminal = to.isatty() if log_format == "auto" else log_format == "text"
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
     )
@@ -72,6 +75,6 @@ def configure_logs(log_format: LogFormat = "auto", level: str = "info") -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(to),
         cache_logger_on_first_use=False,
     )

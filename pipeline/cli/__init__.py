@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from pipeline import __version__
+from pipeline.cli.demo import demo
 from pipeline.cli.keys import keys
 from pipeline.cli.rules import check, check_examples
 from pipeline.cli.run import run
@@ -28,5 +29,5 @@ def main() -> None:
     """
 
 
-for command in (run, check, check_examples, decode, encode, send, keys):
+for command in (run, check, check_examples, decode, encode, send, demo, keys):
     main.add_command(command)
