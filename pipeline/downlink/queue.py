@@ -6,7 +6,7 @@ Parts of a key: `downlink/<id>` one downlink; `order` the ids that wait (first l
 one under way on each asynchronous integration, those in answers, the last that was sent, and the
 ended ones (bounded);
 `window/<ms>/<key>` which downlink a request got (empty: none), kept while the network server may
-repeat that request; `link` the device's way back.
+repeat that request; `link/<integration>` the device's way back.
 Timers: `expire/<id>`, `answer/<id>`.
 """
 
@@ -220,17 +220,16 @@ class DeviceQueue:
         for part, _ in parts[:-WINDOWS_MAX]:
             self._state.delete(self._key, part)
 
-    @property
-    def link(self) -> Link | None:
-        """The device's way back, as the last request told it."""
-        stored = self._state.get(self._key, "link")
+    def link(self, integration: str) -> Link | None:
+        """Return the device's way back by an integration, as the last request told it."""
+        stored = self._state.get(self._key, f"link/{integration}")
         return None if stored is None else msgspec.convert(stored, Link)
 
-    def set_link(self, link: Link) -> None:
+    def set_link(self, integration: str, link: Link) -> None:
         """Keep the device's way back, where it is new."""
         stored = msgspec.to_builtins(link)
-        if stored != self._state.get(self._key, "link"):
-            self._state.put(self._key, "link", stored)
+        if stored != self._state.get(self._key, f"link/{integration}"):
+            self._state.put(self._key, f"link/{integration}", stored)
 
     def forget(self) -> None:
         """Remove all parts and timers of the device."""

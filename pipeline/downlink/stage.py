@@ -173,7 +173,7 @@ class _Step:
         known = queue.get(work.id)
         if known is None:
             if work.link is not None:
-                queue.set_link(work.link)
+                queue.set_link(work.integration, work.link)
             known = self._enter(work, queue, encoded, record.headers.get(TRACE_ID, work.id))
         status = 422 if known.state is State.FAILED else 202
         self._reply(record, work.tenant, Reply("", status=status, body=msgspec.to_builtins(known)))
@@ -262,7 +262,7 @@ class _Step:
             destination=topics.downlink_destination(downlink.integration),
             time_ms=self._now_ms,
             downlink=downlink,
-            link=queue.link,
+            link=queue.link(integration.name),
         )
         self._output(
             topics.delivery_topic(downlink.tenant, delivery.destination),
@@ -344,6 +344,8 @@ class _Step:
             report.state,
             reason=report.reason,
             detail={**downlink.detail, **report.detail},
+            possibly_delivered=downlink.possibly_delivered
+            or report.detail.get("possibly_delivered") is True,
         ):
             text = f"a downlink does not go from {downlink.state} to {report.state}"
             self.bury(record, "illegal_move", text, {"downlink": downlink.id})

@@ -75,15 +75,16 @@ def answer(turn: Turn, event: Query) -> None:
 def command(turn: Turn, event: DownlinkCommand) -> None:
     """Hand an application's downlink on, with the way to the device.
 
+    It goes by the integration that the command names, else by that of the device's last message.
     A device that was never heard can only be reached where the command names its integration.
     """
     known = turn.known()
-    integration = known.get("integration") or event.integration
+    integration = event.integration or known.get("integration")
     if not integration:
         if not turn.refuse(derive_id(event.id, _ANSWER), 404, "device_unknown", _unknown(turn)):
             turn.bury(MessageError(_unknown(turn), code="device_unknown"), tag="downlink")
         return
-    link = known.get("link")
+    link = known.get("link") if integration == known.get("integration") else None
     wanted = RequestedDownlink(
         id=derive_id(event.id, "downlink"),
         tenant=event.tenant,

@@ -348,6 +348,19 @@ def test_dead_network_server_delays_only_its_own() -> None:
     assert [d.destination for d in deliveries(out)] == ["downlink-link", "downlink-twin"]
 
 
+def test_each_integration_has_its_own_way_back() -> None:
+    """What waits for one integration does not leave by the link that another one told since."""
+    bench = Bench(synchronous=False)
+    bench.run(request(1), request(2))
+    moved = request(3, integration="twin")
+    bench.run(msgspec.structs.replace(moved, link=Link(device_id="elsewhere")))
+
+    (second,) = deliveries(bench.run(report(State.SENT, "d1")))
+
+    assert second.downlink is not None
+    assert (second.downlink.id, second.link) == ("d2", Link(device_id="dev"))
+
+
 def test_repeat_of_an_empty_answer_stays_empty() -> None:
     """A repeat of a request that got nothing gets nothing, also when a downlink came since."""
     bench = Bench()
@@ -693,6 +706,15 @@ def test_failed_delivery_lets_the_next_go() -> None:
         status(bench, "d1").detail["status"],
     ) == ("rejected", 400)
     assert [d.downlink.id for d in deliveries(out) if d.downlink] == ["d2"]
+
+
+def test_failed_delivery_that_may_have_arrived_is_flagged() -> None:
+    """A downlink that failed or expired after a try without an answer says that it may be there."""
+    bench = Bench(synchronous=False)
+    bench.run(request(1))
+    bench.run(report(State.EXPIRED, "d1", detail={"possibly_delivered": True}))
+
+    assert status(bench, "d1").possibly_delivered
 
 
 def test_network_servers_reports_move_it_on() -> None:

@@ -164,7 +164,7 @@ def test_downlinks_are_another_s(event: Any) -> None:
 def test_application_asks_for_a_downlink() -> None:
     """A command becomes a request with the device's integration, type and link."""
     bench = heard()
-    command = DownlinkCommand(**plain(request=DownlinkRequest(payload=b"\1"), integration="other"))
+    command = DownlinkCommand(**plain(request=DownlinkRequest(payload=b"\1")))
 
     made = bench.take(record(command, **WAITS))
 
@@ -173,6 +173,15 @@ def test_application_asks_for_a_downlink() -> None:
     assert (downlink.integration, downlink.device_type) == ("lora", "thermostat")
     assert downlink.link == LINK
     assert made[0].headers[REPLY_TO] == WAITS[REPLY_TO]
+
+
+def test_application_names_another_integration() -> None:
+    """A command that names an integration goes by it, without the link that another one told."""
+    command = DownlinkCommand(**plain(request=DownlinkRequest(payload=b"\1"), integration="other"))
+
+    (downlink,) = heard().take(record(command)).downlinks
+
+    assert (downlink.integration, downlink.link) == ("other", None)
 
 
 def test_downlink_to_an_unknown_device() -> None:
