@@ -160,6 +160,7 @@ class Api:
             instance=self._waiting.instance,
             request=command.id,
             deadline_ms=command.time_ms + round(timeout_s * 1_000),
+            partition=self._waiting.partition,
         )
         headers[REPLY_TO] = _encode(reply_to).decode()
         key = device_key(command.tenant, command.device)

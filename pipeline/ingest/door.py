@@ -178,7 +178,12 @@ class Door:
         if waiter is None:
             return Answer(busy("too many requests wait for their answer", self._settings))
         deadline_ms = arrived_ms + round(integration.answer_timeout_s * 1_000)
-        reply_to = ReplyTo(instance=self._waiting.instance, request=trace, deadline_ms=deadline_ms)
+        reply_to = ReplyTo(
+            instance=self._waiting.instance,
+            request=trace,
+            deadline_ms=deadline_ms,
+            partition=self._waiting.partition,
+        )
         record.headers[REPLY_TO] = _encode(reply_to).decode()
         answer = None
         try:

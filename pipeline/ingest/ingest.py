@@ -101,7 +101,9 @@ class Ingest:
         return self._missing or self._ready()
 
     async def start(self) -> None:
-        """Listen, and open the door once replies are read. UsageError: cannot listen there."""
+        """Listen, and open the door once replies are read. UsageError: cannot listen there.
+        RetryableError: the log cannot be reached.
+        """
         loop = asyncio.get_running_loop()
         await self._server.start()
         self.failed = loop.create_future()
@@ -110,6 +112,7 @@ class Ingest:
         self._spawn(self._reports.run())
         self._spawn(self._count())
         await asyncio.sleep(0)  # The reader waits for records before the first request does.
+        await self._replies.ready()
         self._missing = None
         if not is_loopback(self._settings.host) and not self._keys.configured:
             _log.warning("the API is closed: no keys; make one with `funicular keys create`")

@@ -38,8 +38,19 @@ class Replies:
         self._reader: Reader | None = None
 
     def open(self) -> None:
-        """Take the position at the end of the topic: replies written after this are read."""
-        self._reader = self._log.read(REPLY, f"ingest-{self._waiting.instance}", from_end=True)
+        """Choose the partition of this process's replies, and read it from its end on."""
+        instance = self._waiting.instance
+        partition = self._waiting.partition = self._log.partition_of(REPLY, instance)
+        self._reader = self._log.read(
+            REPLY, f"ingest-{instance}", from_end=True, partition=partition
+        )
+
+    async def ready(self) -> None:
+        """Return when all replies that are written from now on are read. RetryableError: the log
+        cannot be reached.
+        """
+        assert self._reader is not None, "open() comes before ready()"
+        await self._reader.opened()
 
     async def run(self, clock_s: Callable[[], float]) -> None:
         """Hand out replies until the log closes. RetryableErrors of the log are waited out."""
@@ -92,7 +103,7 @@ class Replies:
         if self._reader is None or self._offset is None:
             return
         try:
-            await self._reader.commit(self._offset)
+            await self._reader.commit({self._waiting.partition: self._offset})
             self._offset = None
         except RetryableError as error:
             # The next commit stores a later position; nobody reads on from this one.

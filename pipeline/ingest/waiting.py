@@ -55,6 +55,7 @@ class Waiting:
     def __init__(self, instance: str, waiting_max: int) -> None:
         """`instance` is drawn by lot a process: it is the key of this process's replies."""
         self.instance = instance
+        self.partition = 0  # of topic `reply`; chosen before the first request is let in
         self._waiting_max = waiting_max
         self._waiters: dict[str, Waiter] = {}
         self._answered: dict[str, frozenset[str]] = {}

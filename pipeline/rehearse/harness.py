@@ -337,5 +337,15 @@ class _Log:
     async def append(self, records: Sequence[Outgoing]) -> None:
         self._rehearsal.take(records)
 
-    def read(self, topic: str, group: str, *, from_end: bool = False) -> Reader:  # noqa: ARG002
+    def partition_of(self, topic: str, key: str) -> int:  # noqa: ARG002 - there is one
+        return 0
+
+    def read(
+        self,
+        topic: str,
+        group: str,  # noqa: ARG002
+        *,
+        from_end: bool = False,  # noqa: ARG002
+        partition: int | None = None,  # noqa: ARG002
+    ) -> Reader:
         raise RuntimeError(f"{topic} is read by the rehearsal itself")

@@ -68,6 +68,14 @@ class Commits:
         self._urgent.set()
         self._dirty.set()
 
+    async def settle(self) -> None:
+        """Return when all that is done so far is written; for ever, while the log takes nothing."""
+        while self or self._lanes.has_settled():
+            self._urgent.set()
+            self._dirty.set()
+            self.written.clear()
+            await self.written.wait()
+
     def finish(self) -> None:
         """Let `run` return after one more write; nothing more will be left."""
         self._last = True
@@ -93,14 +101,14 @@ class Commits:
         False: the log takes nothing, and this run ends. Then nothing more may be written, since a
         later position would pass these outcomes; all of it is repeated by the next run.
         """
-        offset = self._lanes.settled()
+        offsets = self._lanes.settled()
         outcomes, self._outcomes = self._outcomes, []
         self._writing = len(outcomes)
         attempts = 0
         while True:
             try:
-                if offset is not None:
-                    await self._reader.commit(offset, outcomes)
+                if offsets:
+                    await self._reader.commit(offsets, outcomes)
                 elif outcomes:
                     await self._log.append(outcomes)
             except RetryableError as error:

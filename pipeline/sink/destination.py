@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -76,6 +76,7 @@ class Destination:
         self._lanes = Lanes()
         # The reader is made at once, so that the log keeps the records for this group.
         self._reader = surroundings.log.read(topic, group_of(tenant, name))
+        self._reader.watch(self)
         self._commits = Commits(
             log=surroundings.log,
             reader=self._reader,
@@ -86,6 +87,8 @@ class Destination:
             name=self._news.name,
         )
         self._in_flight = 0
+        self._released = False  # partitions may be on their way to other workers
+        self._landed = asyncio.Event()  # set when nothing is in flight
         self._wake = asyncio.Event()  # a delivery may be startable
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -105,6 +108,21 @@ class Destination:
             await asyncio.wait({self._task}, timeout=timeout_s)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    async def release(self) -> None:
+        """Start nothing, and return when nothing is in flight and all that is done is written."""
+        self._released = True
+        while self._in_flight:
+            self._landed.clear()
+            await self._landed.wait()
+        await self._commits.settle()
+
+    def hold(self, partitions: Collection[int]) -> None:
+        """Go on, with what was read of these partitions alone."""
+        self._lanes.keep(partitions)
+        self._released = False
+        self._commits.written.set()  # there may be room to read more
+        self._wake.set()
 
     def status(self) -> DestinationStatus:
         """Return how it does, for people."""
@@ -190,7 +208,8 @@ class Destination:
             self._wake.clear()
             self._expire()
             if not self._stopping.is_set():
-                self._start_deliveries(group)
+                if not self._released:
+                    self._start_deliveries(group)
             else:
                 reading.cancel()
                 if not self._in_flight:
@@ -210,7 +229,7 @@ class Destination:
 
     def _until_next(self) -> float | None:
         """Return how long there is nothing to do unless `_wake` is set; None: for ever."""
-        if self._stopping.is_set():
+        if self._stopping.is_set() or self._released:
             return None
         now_s = self._clock.monotonic()
         waits: list[float] = []
@@ -234,6 +253,8 @@ class Destination:
             results = [_postponed(error)] * len(entries)
         finally:
             self._in_flight -= 1
+            if not self._in_flight:
+                self._landed.set()
         assert len(results) == len(entries), "a transport gives one result a delivery"
         self._settle(entries, results, started_s)
         self._wake.set()
@@ -247,6 +268,11 @@ class Destination:
         for entry, result in zip(entries, results, strict=True):
             if result.verdict is Verdict.POSTPONED:
                 failure = failure or result
+            if entry.gone:
+                # Another worker reads it again: what came of it is told there.
+                self._lanes.finish(entry)
+                continue
+            if result.verdict is Verdict.POSTPONED:
                 counts["retried"] += 1
                 if self._postpone(entry, result, now_s, random):
                     outcomes += self._end(entry, How.GIVEN_UP, result, counts)

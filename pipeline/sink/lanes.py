@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from pipeline.model.delivery import Delivery
 from pipeline.model.record import Record
@@ -35,8 +35,8 @@ class Entry:
     """One delivery between its read and its commit. `number` counts as they arrive."""
 
     __slots__ = (
-        "attempts", "delivery", "done", "error", "expires_at_ms", "following", "in_flight", "lane",
-        "number", "record", "since_s", "uncertain", "watched",
+        "attempts", "delivery", "done", "error", "expires_at_ms", "following", "gone", "in_flight",
+        "lane", "number", "record", "since_s", "uncertain", "watched",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +53,7 @@ class Entry:
         self.uncertain = False
         self.done = False
         self.in_flight = False
+        self.gone = False  # its partition went to another worker, which delivers it again
         self.watched = False
         self.expires_at_ms = delivery.downlink.expires_at_ms if delivery.downlink else None
 
@@ -69,11 +70,14 @@ class _Place:
 
 
 class Lanes:
-    """All lanes of one destination, and the window of records that are not committed."""
+    """All lanes of one destination, and the windows of records that are not committed: one a
+    partition.
+    """
 
     def __init__(self) -> None:
         self._lanes: dict[str, Lane] = {}
-        self._window: deque[_Place] = deque()
+        self._windows: dict[int, deque[_Place]] = {}
+        self._count = 0
         self._number = 0
         self._ready: list[tuple[int, int, int, Entry]] = []  # attempts, number, ticket
         self._later: list[tuple[float, int, int, Lane]] = []  # ready_s, number, ticket
@@ -81,8 +85,8 @@ class Lanes:
         self.value_bytes = 0
 
     def __len__(self) -> int:
-        """Return how many records are in the window."""
-        return len(self._window)
+        """Return how many records are in the windows."""
+        return self._count
 
     def admit(self, record: Record, delivery: Delivery, now_s: float) -> None:
         """Put a delivery at the end of its device's lane."""
@@ -106,7 +110,11 @@ class Lanes:
     def _place(self, record: Record, entry: Entry | None) -> None:
         place = _Place(record, entry)
         self.value_bytes += place.value_bytes
-        self._window.append(place)
+        self._count += 1
+        window = self._windows.get(record.partition)
+        if window is None:
+            window = self._windows[record.partition] = deque()
+        window.append(place)
 
     def take(self, entries_max: int, now_s: float) -> list[Entry]:
         """Return what to deliver next, in order of arrival; their lanes are busy till `release`.
@@ -172,21 +180,36 @@ class Lanes:
                 expired.append(entry)
         return expired
 
-    def settled(self) -> int | None:
-        """Return the offset up to which all is now done, and forget those; None: not moved."""
-        offset = None
-        while self.has_settled():
-            place = self._window.popleft()
-            self.value_bytes -= place.value_bytes
-            offset = place.offset
-        return offset
+    def settled(self) -> dict[int, int]:
+        """Return, by partition, the offset up to which all is now done, and forget those; empty:
+        none moved.
+        """
+        offsets: dict[int, int] = {}
+        for partition, window in self._windows.items():
+            while window and _is_done(window[0]):
+                offsets[partition] = self._leave(window.popleft())
+        return offsets
 
     def has_settled(self) -> bool:
         """Return whether `settled` would move."""
-        if not self._window:
-            return False
-        entry = self._window[0].entry
-        return entry is None or entry.done
+        return any(window and _is_done(window[0]) for window in self._windows.values())
+
+    def keep(self, partitions: Collection[int]) -> None:
+        """Forget what is not done of all other partitions. What is in flight comes back by
+        `release` as ever, and is then marked as `gone`.
+        """
+        for partition in self._windows.keys() - set(partitions):
+            for place in self._windows.pop(partition):
+                self._leave(place)
+                if place.entry is not None and not place.entry.done:
+                    place.entry.gone = True
+                    # What is in flight is done when it lands; its lane is busy until then.
+                    place.entry.done = not place.entry.in_flight
+
+    def _leave(self, place: _Place) -> int:
+        self.value_bytes -= place.value_bytes
+        self._count -= 1
+        return place.offset
 
     def has_ready(self, now_s: float) -> bool:
         """Return whether `take` may give something now (a false alarm is possible)."""
@@ -223,6 +246,10 @@ class Lanes:
         if entry.expires_at_ms is not None and not entry.watched:
             entry.watched = True
             heapq.heappush(self._expiring, (entry.expires_at_ms, entry.number, entry))
+
+
+def _is_done(place: _Place) -> bool:
+    return place.entry is None or place.entry.done
 
 
 def _next_open(entry: Entry | None) -> Entry | None:

@@ -17,7 +17,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ from typing import Self
 from pipeline.errors import ClosedError, UsageError
 from pipeline.metrics import Registry
 from pipeline.model.record import Outgoing, Record
+from pipeline.ports import Holder
 from pipeline.stream import database, rows
 from pipeline.stream.catalogue import Catalogue
 from pipeline.stream.committer import Committer
@@ -131,7 +132,9 @@ class SqliteLog:
         if records:
             self.commit_blocking(WriteSet("append", self._encode(records)))
 
-    def read(self, topic: str, group: str, *, from_end: bool = False) -> SqliteReader:
+    def read(
+        self, topic: str, group: str, *, from_end: bool = False, partition: int | None = None
+    ) -> SqliteReader:
         """Return a reader at the group's committed position (new group: the earliest, or the
         end).
 
@@ -139,11 +142,16 @@ class SqliteLog:
         reader is open; its position is kept only once it was committed, and forgotten when nobody
         used it for `abandoned_s`. One reader a group at a time.
         """
+        assert not partition, "this log has partition 0 alone"
         if self.closed:
             raise ClosedError(f"The log {self.path} is closed")
         reader = SqliteReader(self, topic, self.register(topic, group, from_end=from_end))
         self._readers.add(reader)
         return reader
+
+    def partition_of(self, topic: str, key: str) -> int:  # noqa: ARG002 - the port's shape
+        """Return 0, the one partition."""
+        return 0
 
     def register(self, topic: str, group: str, *, from_end: bool = False) -> Move:
         """Make a group known, so that retention keeps what it has not read; return its place."""
@@ -307,9 +315,18 @@ class SqliteReader:
                 # Told apart here again: who ends it wakes only those who are marked as asleep.
                 await self._grown.wait()
 
-    async def commit(self, offset: int, records: Sequence[Outgoing] = ()) -> None:
+    async def opened(self) -> None:
+        """Return at once: the reader stands where `read` said."""
+
+    def watch(self, holder: Holder) -> None:
+        """Do nothing: the one partition stays with the one reader."""
+
+    async def commit(
+        self, offset: int | Mapping[int, int], records: Sequence[Outgoing] = ()
+    ) -> None:
         """Append `records` and move the group's position past `offset`, in one step."""
-        move = self._start._replace(next=offset + 1)
+        last = offset if isinstance(offset, int) else offset[0]
+        move = self._start._replace(next=last + 1)
         chunks = self._log.encode(records) if records else ()
         await self._log.commit(WriteSet("reader", chunks, move))
 

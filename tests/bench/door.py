@@ -19,7 +19,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from pipeline.integrations.dialect import dialects
 from pipeline.metrics import Registry
 from pipeline.model.http import Request
 from pipeline.model.record import Outgoing, Record
+from pipeline.ports import Holder
 from pipeline.rulebook.book import Authentication, Integration, Rulebook
 
 PATH = "/in/bench/ttn"
@@ -45,14 +46,27 @@ class Nothing:
         await asyncio.sleep(0)
         self.taken += len(records)
 
-    def read(self, topic: str, group: str, *, from_end: bool = False) -> Nothing:
+    def read(
+        self, topic: str, group: str, *, from_end: bool = False, partition: int | None = None
+    ) -> Nothing:
         return self
+
+    def partition_of(self, topic: str, key: str) -> int:
+        return 0
+
+    async def opened(self) -> None:
+        pass
+
+    def watch(self, holder: Holder) -> None:
+        pass
 
     async def batches(self, records_max: int) -> AsyncIterator[Sequence[Record]]:
         await asyncio.Event().wait()
         yield []
 
-    async def commit(self, offset: int, records: Sequence[Outgoing] = ()) -> None:
+    async def commit(
+        self, offset: int | Mapping[int, int], records: Sequence[Outgoing] = ()
+    ) -> None:
         pass
 
     async def close(self) -> None:

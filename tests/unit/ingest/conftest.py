@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,11 @@ from pipeline.model.http import Request, Response
 from pipeline.model.record import REPLY_TO, TENANT, TRACE_ID, Outgoing, Record
 from pipeline.model.reply import Reply, ReplyTo
 from pipeline.model.uplink import Uplink
+from pipeline.ports import Holder
 from pipeline.rulebook.book import Authentication, Integration, Rulebook
 
 NOW_MS = 1_790_000_000_123
+PARTITION = 3  # of topic `reply`, where this process is answered
 
 
 class FakeReader:
@@ -44,8 +46,17 @@ class FakeReader:
                 raise batch
             yield batch
 
-    async def commit(self, offset: int, records: Sequence[Outgoing] = ()) -> None:
-        self.committed.append(offset)
+    async def opened(self) -> None:
+        await asyncio.sleep(0)
+
+    def watch(self, holder: Holder) -> None:
+        raise AssertionError("one reader has its partition for itself")
+
+    async def commit(
+        self, offset: int | Mapping[int, int], records: Sequence[Outgoing] = ()
+    ) -> None:
+        assert not isinstance(offset, int)
+        self.committed.append(offset[PARTITION])
 
     async def close(self) -> None:
         self.closed = True
@@ -76,8 +87,14 @@ class FakeLog:
                 for reply in self.answer(record, to):
                     self.reply(reply, to.instance)
 
-    def read(self, topic: str, group: str, *, from_end: bool = False) -> FakeReader:
+    def partition_of(self, topic: str, key: str) -> int:
+        return PARTITION
+
+    def read(
+        self, topic: str, group: str, *, from_end: bool = False, partition: int | None = None
+    ) -> FakeReader:
         assert from_end
+        assert partition == PARTITION
         self.reader = FakeReader(topic, group)
         return self.reader
 
@@ -89,7 +106,7 @@ class FakeLog:
         self.offset += 1
         headers = {TENANT: tenant, TRACE_ID: f"trace-{reply.request}"}
         value = msgspec.json.encode(reply)
-        return Record("reply", 0, self.offset, NOW_MS, instance, value, headers)
+        return Record("reply", PARTITION, self.offset, NOW_MS, instance, value, headers)
 
     def events(self, topic: str) -> list[Any]:
         return [orjson.loads(r.value) for r in self.records if r.topic == topic and r.value]

@@ -73,6 +73,7 @@ def test_a_command_is_answered_by_its_owner(world: World) -> None:
         "instance": "inst",
         "request": "id1",
         "deadline_ms": world.now_ms + 5_000,
+        "partition": 3,
     }
     assert first.headers == {
         "id": "id1",

@@ -291,6 +291,7 @@ def test_a_synchronous_request_gets_its_downlink(world: World) -> None:
         "instance": "inst",
         "request": "id1",
         "deadline_ms": world.now_ms + 9_000,
+        "partition": 3,
     }
     assert report.headers["trace"] == "id1"
     (event,) = world.log.events(DEVICE_EVENTS)

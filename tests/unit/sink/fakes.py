@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from pipeline.model.downlink import Downlink, State
 from pipeline.model.event import DownlinkReport
 from pipeline.model.record import Outgoing, Record, headers_of
 from pipeline.model.uplink import Link
+from pipeline.ports import Holder
 from pipeline.rulebook.book import Authentication, Integration, Rulebook, SinkEntry
 from pipeline.sink.destination import Surroundings
 from pipeline.sink.settings import SinkSettings
@@ -116,6 +117,13 @@ class FakeReader:
         self._topic = topic
         self.group = group
         self.closed = False
+        self.holder: Holder | None = None
+
+    async def opened(self) -> None:
+        pass
+
+    def watch(self, holder: Holder) -> None:
+        self.holder = holder
 
     async def batches(self, records_max: int) -> AsyncIterator[Sequence[Record]]:
         offset = self._log.positions.get(self.group, 0)
@@ -128,11 +136,17 @@ class FakeReader:
             else:
                 await self._log.grown(self._topic)
 
-    async def commit(self, offset: int, records: Sequence[Outgoing] = ()) -> None:
+    async def commit(
+        self, offset: int | Mapping[int, int], records: Sequence[Outgoing] = ()
+    ) -> None:
         self._log.check()
-        assert offset + 1 >= self._log.positions.get(self.group, 0), "a position went back"
+        assert not isinstance(offset, int), "a destination commits by partition"
         self._log.take(records)
-        self._log.positions[self.group] = offset + 1
+        for partition, last in offset.items():
+            # The log's records have one row of offsets; a partition has some of them.
+            name = f"{self.group}.{partition}" if partition else self.group
+            assert last + 1 >= self._log.positions.get(name, 0), "a position went back"
+            self._log.positions[name] = last + 1
         self._log.commits += 1
         self._log.world.stir()
 
@@ -150,6 +164,7 @@ class FakeLog:
         self.appended: list[Outgoing] = []
         self.refusals: deque[Exception] = deque()
         self.commits = 0
+        self.readers: list[FakeReader] = []
         self._news: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     def check(self) -> None:
@@ -166,19 +181,32 @@ class FakeLog:
         self.check()
         self.take(records)
 
-    def read(self, topic: str, group: str, *, from_end: bool = False) -> FakeReader:
-        return FakeReader(self, topic, group)
+    def read(
+        self, topic: str, group: str, *, from_end: bool = False, partition: int | None = None
+    ) -> FakeReader:
+        self.readers.append(FakeReader(self, topic, group))
+        return self.readers[-1]
+
+    def partition_of(self, topic: str, key: str) -> int:
+        return 0
 
     async def grown(self, topic: str) -> None:
         self._news[topic].clear()
         await self._news[topic].wait()
 
-    def put(self, topic: str, value: bytes | None, key: str = "", **headers: str) -> None:
+    def put(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: str = "",
+        partition: int = 0,
+        **headers: str,
+    ) -> None:
         records = self.topics[topic]
-        records.append(Record(topic, 0, len(records), START_MS, key, value, headers))
+        records.append(Record(topic, partition, len(records), START_MS, key, value, headers))
         self._news[topic].set()
 
-    def deliver(self, delivery: Delivery) -> None:
+    def deliver(self, delivery: Delivery, partition: int = 0) -> None:
         """Append a delivery as route and downlink do."""
         topic = f"delivery.{delivery.tenant}.{delivery.destination}"
         headers = headers_of(
@@ -188,7 +216,9 @@ class FakeLog:
             tenant=delivery.tenant,
             rules="r1",
         )
-        self.put(topic, _encode(delivery), f"{delivery.tenant}/{delivery.device}", **headers)
+        self.put(
+            topic, _encode(delivery), f"{delivery.tenant}/{delivery.device}", partition, **headers
+        )
 
     def position(self, destination: str, tenant: str = TENANT) -> int:
         return self.positions.get(f"sink-{tenant}-{destination}", 0)

@@ -610,3 +610,53 @@ def test_batches_mix_devices_in_order() -> None:
         ]
 
     run(main())
+
+
+def test_partitions_are_released_when_nothing_is_under_way() -> None:
+    """A release waits for what is in flight and commits it, and starts nothing; afterwards only
+    what was read of the partitions that are held goes on.
+    """
+
+    async def main() -> None:
+        bench = Bench(concurrency=1)
+        gate = bench.transport.gates["a"] = asyncio.Event()
+        for number, (partition, device) in enumerate([(0, "a"), (1, "b"), (0, "c"), (1, "d")]):
+            bench.log.deliver(delivery(number, device), partition)
+        async with bench.running():
+            await bench.world.until(lambda: bench.transport.batches)
+            releasing = asyncio.create_task(bench.destination.release())
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not releasing.done()
+            gate.set()
+            await releasing
+            assert bench.transport.batches == [["d0"]]
+            assert bench.log.position("app") == 1
+            bench.destination.hold({1})
+            await bench.world.until(lambda: bench.log.positions.get("sink-acme-app.1") == 4)
+        assert bench.transport.delivered == ["d0", "d1", "d3"]
+        assert bench.log.position("app") == 1
+
+    run(main())
+
+
+def test_what_lands_too_late_for_its_partition_leaves_no_trace() -> None:
+    """Where a partition went away while its delivery was in flight, the refusal makes no dead
+    letter here and no position moves: whoever has the partition now delivers it again.
+    """
+
+    async def main() -> None:
+        bench = Bench()
+        gate = bench.transport.gates["a"] = asyncio.Event()
+        bench.transport.results["d0"].append(REFUSED)
+        bench.log.deliver(delivery(0, "a"))
+        async with bench.running():
+            await bench.world.until(lambda: bench.transport.batches)
+            bench.destination.hold(())
+            gate.set()
+            bench.log.deliver(delivery(1, "b"), 1)
+            await bench.world.until(lambda: bench.log.positions.get("sink-acme-app.1") == 2)
+        assert bench.log.dead_letters() == []
+        assert bench.log.position("app") == 0
+
+    run(main())

@@ -54,11 +54,11 @@ def test_position_stops_before_the_first_that_is_open() -> None:
         admit(lanes, number, device)
     first, second, third = (lanes.take(1, 0.0) for _ in "abc")
     done(lanes, second)
-    assert lanes.settled() is None
+    assert lanes.settled() == {}
     done(lanes, first)
-    assert lanes.settled() == 1
+    assert lanes.settled() == {0: 1}
     done(lanes, third)
-    assert lanes.settled() == 2
+    assert lanes.settled() == {0: 2}
     assert (len(lanes), lanes.value_bytes) == (0, 0)
 
 
@@ -114,7 +114,7 @@ def test_what_is_in_flight_expires_only_when_it_comes_back() -> None:
     lanes.postpone(entries[0], 9.0)
     lanes.release(entries, 0.0)
     assert numbers(lanes.expire(START_MS + 1)) == [0]
-    assert lanes.settled() == 0
+    assert lanes.settled() == {0: 0}
 
 
 @given(
@@ -149,7 +149,7 @@ def test_any_course_keeps_order_and_loses_nothing(
                     finished.append(entry.record.offset)
             lanes.release(held, now_s)
         open_batches = []
-        position = lanes.settled()
+        position = lanes.settled().get(0)
         if position is not None:
             positions.append(position)
             assert set(range(position + 1)) <= set(finished)
@@ -159,3 +159,42 @@ def test_any_course_keeps_order_and_loses_nothing(
         assert own == sorted(own)
     assert positions == sorted(positions)
     assert positions[-1] == len(devices) - 1
+
+
+def test_each_partition_has_its_own_position() -> None:
+    """What is open in one partition does not hold the position of another."""
+    lanes = Lanes()
+    for number, partition in enumerate([0, 1, 0, 1]):
+        record = Record("t", partition, number, START_MS, "k", b"12345", {})
+        lanes.admit(record, delivery(number, f"device-{number}"), 0.0)
+    first, *others = lanes.take(4, 0.0)
+    done(lanes, others)
+    assert lanes.settled() == {1: 3}
+    assert (len(lanes), lanes.value_bytes) == (2, 10)
+    done(lanes, [first])
+    assert lanes.settled() == {0: 2}
+    assert (len(lanes), lanes.value_bytes) == (0, 0)
+
+
+def test_what_was_read_of_a_lost_partition_is_forgotten() -> None:
+    """Its deliveries are not taken any more, and its position does not move; the lane of one that
+    is in flight stays busy until it lands.
+    """
+    lanes = Lanes()
+    for number, (partition, device) in enumerate([(0, "a"), (1, "b"), (0, "c"), (1, "d")]):
+        record = Record("t", partition, number, START_MS, "k", b"12345", {})
+        lanes.admit(record, delivery(number, device), 0.0)
+    flying = lanes.take(1, 0.0)
+    lanes.keep({1})
+    assert flying[0].gone
+    assert numbers(lanes.take(9, 0.0)) == [1, 3]
+    assert (len(lanes), lanes.value_bytes) == (2, 10)
+    again = Record("t", 0, 0, START_MS, "k", b"12345", {})
+    lanes.admit(again, delivery(0, "a"), 0.0)
+    assert lanes.take(9, 0.0) == []
+    done(lanes, flying)
+    landed = lanes.take(9, 0.0)
+    assert [entry.gone for entry in landed] == [False]
+    assert lanes.settled() == {}
+    done(lanes, landed)
+    assert lanes.settled() == {0: 0}
