@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.errors import UsageError
-from pipeline.ports import Contract, Operation, Script, ScriptCall
+from pipeline.ports import Contract, Script, ScriptCall
 from pipeline.rulebook.book import Converter, Rulebook
 from pipeline.rulebook.catalogue import suggest
 
 RECEIVED = "2026-01-01T00:00:00.000Z"
 """When an input was received that does not say it: the same in each run."""
 
-_KEYS: Mapping[Operation, str] = {
+Routine = Literal["decode_uplink", "encode_downlink", "decode_downlink"]
+"""What of a converter can be tried and has examples."""
+
+_KEYS: Mapping[Routine, str] = {
     "decode_uplink": "uplinkDecoder",
     "encode_downlink": "downlinkEncoder",
     "decode_downlink": "downlinkDecoder",
@@ -53,7 +56,7 @@ def contract_of(book: Rulebook, converter: Converter) -> Contract:
 
 
 def call_of(
-    book: Rulebook, converter: Converter, routine: Operation, given: Mapping[str, Any]
+    book: Rulebook, converter: Converter, routine: Routine, given: Mapping[str, Any]
 ) -> ScriptCall:
     """Return the call of one of the converter's scripts; `given` is as an example's `input`.
 
@@ -94,9 +97,9 @@ def call_of(
     )
 
 
-def script_of(converter: Converter, routine: Operation) -> Script:
+def script_of(converter: Converter, routine: Routine) -> Script:
     """Return the script of one routine. UsageError: the converter has none."""
-    scripts: Mapping[Operation, Script | None] = {
+    scripts: Mapping[Routine, Script | None] = {
         "decode_uplink": converter.decoder,
         "encode_downlink": converter.encoder,
         "decode_downlink": converter.downlink_decoder,

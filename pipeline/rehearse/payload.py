@@ -16,10 +16,10 @@ def hex_bytes(text: str) -> bytes:
 
     ValueError: says how to write them.
     """
-    digits = "".join(part.removeprefix("0x") for part in _BETWEEN.split(text))
-    if not _HEX.fullmatch(digits):
+    parts = [part.removeprefix("0x") for part in _BETWEEN.split(text)]
+    if not all(map(_HEX.fullmatch, parts)):
         raise ValueError("must be bytes in hexadecimal, two digits each: `01 0a ff`")
-    return bytes.fromhex(digits)
+    return bytes.fromhex("".join(parts))
 
 
 def payload_of(text: str) -> bytes:

@@ -68,10 +68,8 @@ def sample_of(
     try:
         return integration.dialect.sample(device_id, counter, payload, now_ms)
     except MessageError as error:
-        field = error.detail.get("field")
         raise UsageError(
-            f"the dialect {integration.dialect.name} has no such uplink:"
-            f" {field + ' ' if field else ''}{error.message}",
+            f"the dialect {integration.dialect.name} has no such uplink: {error.message}",
             code="sample",
         ) from None
 

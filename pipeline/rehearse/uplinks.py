@@ -118,10 +118,8 @@ def _sample(
     try:
         return integration.dialect.sample(device_id, counter, payload, now_ms)
     except MessageError as error:
-        field = error.detail.get("field")
-        what = f"`{field}` {error.message}" if field else error.message
         raise StepError(
-            f"the dialect {integration.dialect.name} has no such uplink: {what}"
+            f"the dialect {integration.dialect.name} has no such uplink: {error.message}"
         ) from None
 
 
