@@ -14,6 +14,7 @@ from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict
 
@@ -162,6 +163,14 @@ def check_device_name(name: str) -> None:
         raise MessageError(
             f"the device's name {name!r} has control or invisible characters", code="device_name"
         )
+
+
+def path_segment(name: str) -> str:
+    """Return a name as one segment of a URL's path. HTTP clients resolve `.` and `..`, so that a
+    device of that name would lead to another address; as `%2E` it stays a name.
+    """
+    segment = quote(name, safe="")
+    return segment.replace(".", "%2E") if segment in {".", ".."} else segment
 
 
 @lru_cache(maxsize=1024)

@@ -13,13 +13,13 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any, Literal
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl
 
 import orjson
 from pydantic import Field, SecretStr, field_validator
 
 from pipeline.errors import MessageError
-from pipeline.integrations.dialect import DeviceTemplate, Options
+from pipeline.integrations.dialect import DeviceTemplate, Options, path_segment
 from pipeline.integrations.document import bad_field, digest, parse, rfc3339
 from pipeline.integrations.lorawan import USER_AGENT
 from pipeline.model.downlink import Downlink
@@ -133,7 +133,7 @@ class Http:
                 code="no_link",
             )
         _check_length(downlink, options.downlink_bytes_max)
-        device_id = quote(link.device_id or downlink.device, safe="")
+        device_id = path_segment(link.device_id or downlink.device)
         url = options.downlink_url.get_secret_value().replace("{device_id}", device_id)
         if options.downlink_format == "binary" and downlink.payload is not None:
             body, content_type = downlink.payload, "application/octet-stream"

@@ -27,14 +27,13 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from typing import Any, Self
-from urllib.parse import quote
 
 import orjson
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from pipeline.errors import MessageError
 from pipeline.integrations import lorawan, tts_v3_up
-from pipeline.integrations.dialect import Asynchronous, DeviceTemplate, Options
+from pipeline.integrations.dialect import Asynchronous, DeviceTemplate, Options, path_segment
 from pipeline.integrations.document import URL_LENGTH_MAX, digest, rfc3339
 from pipeline.integrations.tts_v3_up import OUR_ID
 from pipeline.model.downlink import Downlink
@@ -212,7 +211,7 @@ def _target(link: Link, options: TtsV3Options, operation: str) -> tuple[str, str
             raise MessageError(
                 "no uplink has told the device's application_id and device_id yet", code="no_link"
             )
-        place = f"{quote(application, safe='')}/devices/{quote(link.device_id, safe='')}"
+        place = f"{path_segment(application)}/devices/{path_segment(link.device_id)}"
         url = f"{options.server}/api/v3/as/applications/{place}/down/{operation}"
         return url, options.api_key.get_secret_value()
     url = link.urls.get(operation, "")

@@ -15,6 +15,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from pipeline.errors import MessageError, RetryableError
+from pipeline.integrations.dialect import path_segment
 from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call
 from pipeline.sink.calls import USER_AGENT, Caller, judge, unanswered
@@ -152,7 +153,7 @@ class HttpSink:
         if self._config.batch == 1:
             body = _encode(batch[0].body)
             key = quote(batch[0].id, safe=_ID_SAFE)
-            url = self._config.url.replace(DEVICE, quote(batch[0].device, safe=""))
+            url = self._config.url.replace(DEVICE, path_segment(batch[0].device))
         else:
             body = _encode([delivery.body for delivery in batch])
             ids = "\n".join(delivery.id for delivery in batch)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import MessageError
-from pipeline.integrations.dialect import DEVICE_NAME_LENGTH_MAX, DeviceTemplate, dialects
+from pipeline.integrations.dialect import (
+    DEVICE_NAME_LENGTH_MAX,
+    DeviceTemplate,
+    dialects,
+    path_segment,
+)
 
 
 def test_fills_the_variables() -> None:
@@ -42,6 +47,21 @@ def test_names_that_no_device_can_have(name: str, code: str) -> None:
     with pytest.raises(MessageError) as caught:
         DeviceTemplate.fill("{device_id}", {"device_id": name})
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("name", "segment"),
+    [
+        ("..", "%2E%2E"),
+        (".", "%2E"),
+        ("../x", "..%2Fx"),
+        ("a.b", "a.b"),
+        ("ü ?#", "%C3%BC%20%3F%23"),
+    ],
+)
+def test_a_name_is_one_segment_of_a_path(name: str, segment: str) -> None:
+    """No device's name leads to another address: neither by a slash nor by dots."""
+    assert path_segment(name) == segment
 
 
 def test_longest_name_passes() -> None:

@@ -50,6 +50,8 @@ def test_the_device_in_the_address_is_encoded() -> None:
     async def test(sink: HttpSink, server: Server) -> None:
         await sink.deliver([delivery(1, "a/../b?c=d e")])
         assert server.heard[0].path == "/devices/a%2F..%2Fb%3Fc%3Dd%20e/up"
+        await sink.deliver([delivery(2, "..")])
+        assert server.heard[1].path == "/devices/%2E%2E/up"
 
     sending(test, "/devices/{device}/up")
 
