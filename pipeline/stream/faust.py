@@ -1,0 +1,191 @@
+"""The engine for shops that run Faust: the stages as agents and tables of a Faust app.
+
+In: the same stages as on the other engines. Out: a `faust.App` (for `faust -A … worker`), or an
+engine that runs it in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from pipeline.metrics import Registry
+from pipeline.ports import Stage
+from pipeline.stream.faust_app import StageApp, make_app
+from pipeline.stream.faust_settings import FaustSettings
+from pipeline.stream.kafka_settings import KafkaSettings
+from pipeline.stream.settings import EngineSettings
+from pipeline.stream.sqlite import wall_clock_ms
+
+__all__ = ["FaustEngine", "FaustSettings", "StageApp", "make_app"]
+
+_log = structlog.get_logger(__name__)
+
+
+class FaustEngine:
+    """Runs a Faust app in a thread with a loop of its own, until it is told to stop.
+
+    A stage that raises anything but RetryableError ends the whole engine: `failed`. An engine is
+    started once.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        settings: FaustSettings,
+        limits: EngineSettings | None = None,
+        metrics: Registry | None = None,
+        clock: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        """Take the stages. UsageError: two have the same name, or a file of TLS is not usable."""
+        self._topics = [settings.kafka.topic(stage.topic) for stage in stages]
+        self._settings = settings
+        self._app = make_app(stages, settings, limits, metrics, clock)
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._error: BaseException | None = None
+        # Not Faust's own way, a crash: it touches the consumer's thread from this one.
+        self._app.on_failure = self._fail
+        self._thread = threading.Thread(target=self._run, name="faust", daemon=True)
+        self.failed: Future[None] = Future()
+
+    @property
+    def running(self) -> bool:
+        """Whether partitions are assigned and all stages work."""
+        return not self.failed.done() and all(runner.ready for runner in self._app.runners)
+
+    def start(self) -> None:
+        """Begin to run the stages; returns at once. `failed` is done when it ended: with the
+        error, or with None after `stop`.
+        """
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 30.0) -> bool:
+        """Let each stage finish its batch and commit; return whether all have, within the time."""
+        if self._thread.ident is None:
+            self._loop.close()
+            return True
+        self._call(self._stop.set)
+        self._thread.join(timeout_s)
+        ended = not self._thread.is_alive()
+        if not ended:
+            _log.warning("the Faust app did not end in time", timeout_s=timeout_s)
+        return ended
+
+    def wake(self) -> None:
+        """Have all stages look at the clock again, after a jump of one that is not the wall's."""
+        for runner in self._app.runners:
+            self._call(runner.wake)
+
+    def drain(self, timeout_s: float = 30.0) -> bool:
+        """Block until nothing waits and all is committed: no record, no due timer. Return whether
+        that came in time. Raises what made the engine fail.
+        """
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if self.failed.done():
+                error = self.failed.exception()
+                if error is not None:
+                    raise error
+                return False
+            if self.running and self._ask_idle():
+                return True
+            time.sleep(0.02)
+        return False
+
+    def _ask_idle(self) -> bool:
+        try:
+            return asyncio.run_coroutine_threadsafe(self._idle(), self._loop).result(10)
+        except Exception:
+            if self.failed.done():
+                return False
+            raise
+
+    async def _idle(self) -> bool:
+        """Tell whether all of the stages' records are done, as the brokers know it."""
+        if not all(runner.idle() for runner in self._app.runners):
+            return False
+        await self._app.consumer.commit()
+        lag = await _lag(self._app, self._topics, self._settings.kafka)
+        return not lag and all(runner.idle() for runner in self._app.runners)
+
+    def _fail(self, error: BaseException) -> None:
+        self._error = self._error or error
+        self._stop.set()
+
+    def _call(self, function: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        error: BaseException | None = None
+        try:
+            self._loop.run_until_complete(self._main())
+        except BaseException as found:  # noqa: BLE001 - whoever waits for `failed` gets it.
+            error = found
+        try:
+            self._close()
+        finally:
+            if error is None:
+                self.failed.set_result(None)
+            else:
+                self.failed.set_exception(error)
+
+    async def _main(self) -> None:
+        app = self._app
+        ended = asyncio.ensure_future(app.wait_until_stopped())
+        stopped = asyncio.ensure_future(self._stop.wait())
+        try:
+            await app.start()
+            await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+            stopped.cancel()
+            await app.stop()
+        error = self._error or app.crash_reason
+        if error is not None:
+            raise error
+
+    def _close(self) -> None:
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        asyncio.set_event_loop(None)
+        self._loop.close()
+
+
+async def _lag(app: StageApp, topics: Sequence[str], settings: KafkaSettings) -> int:
+    """Return how many records of these topics the app's group has not committed.
+
+    By clients of its own: what Faust's consumer is asked waits behind its own fetch, seconds long.
+    """
+    admin = AIOKafkaAdminClient(**settings.aiokafka())
+    async with AIOKafkaConsumer(**settings.aiokafka()) as consumer:
+        try:
+            await admin.start()
+            committed = await admin.list_consumer_group_offsets(app.conf.id)
+        finally:
+            await admin.close()
+        places = [
+            TopicPartition(topic, number)
+            for topic in topics
+            for number in range(app.consumer.topic_partitions(topic) or 0)
+        ]
+        ends = await consumer.end_offsets(places)
+        first = await consumer.beginning_offsets(places)
+    done = {place: found.offset for place, found in committed.items()}
+    return sum(max(0, ends[place] - max(done.get(place, 0), first[place])) for place in places)

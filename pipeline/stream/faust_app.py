@@ -1,0 +1,222 @@
+"""Makes the Faust app: an agent and a table a stage, and Faust's settings.
+
+In: stages and settings. Out: a `faust.App`, which `faust -A … worker` runs, or `FaustEngine`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import faust
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient
+from faust.types import StreamT
+
+from pipeline.errors import UsageError
+from pipeline.metrics import Registry
+from pipeline.ports import Stage
+from pipeline.stream.faust_runner import FaustRunner
+from pipeline.stream.faust_settings import FaustSettings
+from pipeline.stream.faust_table import add_table
+from pipeline.stream.faust_windows import without_answers
+from pipeline.stream.kafka_settings import Security
+from pipeline.stream.partitioner import partition_of
+from pipeline.stream.settings import EngineSettings
+from pipeline.stream.sqlite import wall_clock_ms
+
+_log = structlog.get_logger(__name__)
+
+
+class StageApp(faust.App):
+    """A Faust app whose agents are stages. Made by `make_app`."""
+
+    runners: Sequence[FaustRunner] = ()
+    needs: Callable[[], Awaitable[None]]
+    on_failure: Callable[[BaseException], None] | None = None
+
+    async def fail(self, error: BaseException) -> None:
+        """End the app, as a stage failed: what its batch did not finish is not committed."""
+        if self.on_failure is not None:
+            self.on_failure(error)
+        else:
+            await self.crash(error)
+
+    async def on_first_start(self) -> None:
+        """Look at the topics before anything is read. UsageError: one is missing or differs."""
+        await super().on_first_start()
+        await self.needs()
+
+    async def on_stop(self) -> None:
+        """Let batches under way end, and commit them."""
+        for runner in self.runners:
+            await runner.stop()
+        await super().on_stop()
+
+
+def make_app(
+    stages: Sequence[Stage],
+    settings: FaustSettings,
+    limits: EngineSettings | None = None,
+    metrics: Registry | None = None,
+    clock: Callable[[], int] = wall_clock_ms,
+) -> StageApp:
+    """Return an app that runs these stages; its topics must be there. Nothing is started.
+
+    UsageError: two stages have one name.
+    """
+    names = [stage.name for stage in stages]
+    if len(set(names)) != len(names):
+        raise UsageError(f"Stages of one engine need different names: {', '.join(names)}")
+    kafka = settings.kafka
+    security = kafka.security
+    app = StageApp(
+        kafka.group(settings.app_id or f"faust-{'-'.join(names)}"),
+        broker=[f"kafka://{address}" for address in kafka.bootstrap.split(",")],
+        broker_credentials=_credentials(security),
+        broker_client_id=kafka.client_id,
+        broker_commit_interval=settings.commit_s,
+        broker_session_timeout=kafka.session_timeout_s,
+        broker_heartbeat_interval=kafka.heartbeat_s,
+        broker_rebalance_timeout=kafka.rebalance_timeout_s,
+        broker_max_poll_interval=settings.stall_s,
+        consumer_max_fetch_size=kafka.partition_fetch_bytes_max,
+        producer_acks=-1,
+        producer_max_batch_size=kafka.batch_bytes_max,
+        producer_max_request_size=kafka.record_bytes_max,
+        producer_request_timeout=settings.write_timeout_s,
+        producer_partitioner=_partition,
+        processing_guarantee="at_least_once",
+        stream_buffer_maxsize=settings.buffer_records,
+        # The runner lets the batch under way end, and no more: a stage that waits to try again
+        # would hold up the whole group.
+        stream_wait_empty=False,
+        # What a stage did not finish is never acked for it.
+        stream_ack_exceptions=False,
+        stream_ack_cancelled_tasks=False,
+        # Standbys would hold a second copy of other workers' state in memory.
+        table_standby_replicas=0,
+        # The table of topics says what there is; Faust makes none.
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        # Its pages would show state to whoever asks.
+        web_enabled=False,
+        datadir=settings.data_folder or tempfile.mkdtemp(prefix="funicular-faust-"),
+        autodiscover=False,
+    )
+    app.needs = lambda: check_topics(stages, settings)
+    runners = [
+        _add_stage(
+            app,
+            stage if settings.synchronous_downlinks else without_answers(stage),
+            settings=settings,
+            limits=limits or EngineSettings(),
+            metrics=metrics or Registry(),
+            clock=clock,
+        )
+        for stage in stages
+    ]
+    app.runners = runners
+    if settings.synchronous_downlinks:
+        _log.warning(
+            "synchronous downlinks are allowed on an engine that may repeat what it does: after a"
+            " crash two requests of a device may be answered with one downlink"
+        )
+
+    @app.on_partitions_revoked.connect
+    async def revoked(*_: Any, **__: Any) -> None:
+        await asyncio.gather(*(runner.pause() for runner in runners))
+        # What those batches have done is not done again by the next owner.
+        await app.consumer.commit()
+
+    @app.on_rebalance_complete.connect
+    async def assigned(*_: Any, **__: Any) -> None:
+        for runner in runners:
+            runner.resume()
+
+    return app
+
+
+def _add_stage(
+    app: StageApp,
+    stage: Stage,
+    *,
+    settings: FaustSettings,
+    limits: EngineSettings,
+    metrics: Registry,
+    clock: Callable[[], int],
+) -> FaustRunner:
+    """Make the stage's table and agent."""
+    name = settings.kafka.topic
+    table = add_table(app, stage.name, name(stage.state_topic)) if stage.state_topic else None
+    runner = FaustRunner(
+        app, stage, table, settings=settings, limits=limits, metrics=metrics, clock=clock
+    )
+    source = app.topic(
+        name(stage.topic), key_type=bytes, value_type=bytes, key_serializer="raw",
+        value_serializer="raw",
+    )  # fmt: skip
+
+    @app.agent(source, name=f"funicular.{stage.name}", concurrency=1)
+    async def agent(stream: StreamT[Any]) -> None:
+        assert isinstance(stream, faust.Stream)
+        async for event in stream.noack().events():
+            await runner.offer(stream, event)
+
+    async def turns() -> None:
+        try:
+            await runner.run()
+        except Exception as error:  # noqa: BLE001 - it ends the worker, and is told to whoever runs it.
+            _log.critical("a stage failed; the worker stops", stage=stage.name, exc_info=error)
+            await app.fail(error)
+
+    app.task(traced=False)(turns)
+    return runner
+
+
+def _partition(key: bytes | None, every: Sequence[int], available: Sequence[int]) -> int:
+    """Choose a partition as all our clients do; it is aiokafka's own rule, kept per key."""
+    if key is None:
+        return (available or every)[0]
+    return every[partition_of(key.decode("utf-8", "surrogateescape"), len(every))]
+
+
+def _credentials(security: Security) -> Any:
+    context = security.context()
+    if security.sasl:
+        return faust.SASLCredentials(
+            username=security.sasl_username,
+            password=security.sasl_password,
+            mechanism=security.sasl_mechanism,
+            ssl_context=context,
+        )
+    return None if context is None else faust.SSLCredentials(context)
+
+
+async def check_topics(stages: Sequence[Stage], settings: FaustSettings) -> None:
+    """Look whether the stages' topics are there. UsageError: one is missing, or a changelog has
+    another number of partitions than what its stage reads.
+    """
+    name = settings.kafka.topic
+    admin = AIOKafkaAdminClient(**settings.kafka.aiokafka())
+    await admin.start()
+    try:
+        described = await admin.describe_topics()
+    finally:
+        await admin.close()
+    counts = {each["topic"]: len(each["partitions"]) for each in described}
+    needed = [each for stage in stages for each in (stage.topic, stage.state_topic) if each]
+    missing = sorted({name(each) for each in needed} - counts.keys())
+    if missing:
+        raise UsageError(
+            f"Kafka at {settings.kafka.bootstrap} has no topic {', '.join(missing)};"
+            " `funicular topics create` makes them"
+        )
+    for stage in stages:
+        if stage.state_topic and counts[name(stage.topic)] != counts[name(stage.state_topic)]:
+            raise UsageError(
+                f"{name(stage.state_topic)} has {counts[name(stage.state_topic)]} partitions and"
+                f" {name(stage.topic)} {counts[name(stage.topic)]}; they must have as many"
+            )

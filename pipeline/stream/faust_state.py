@@ -1,0 +1,138 @@
+"""What a stage keeps of one partition, and how it is written to the changelog.
+
+In come records of the changelog, at a restore and with each batch; out go a key's parts, timers
+that are due, and the partition's time. Pure: no Faust, no I/O.
+
+A record's key is fields between `#`, with `%` and `#` in them as `%25` and `%23`:
+  `tenant/device#part`          value: the part as JSON
+  `tenant/device#timer#name`    value: `[due_ms, data]`
+  `#clock#now`                  value: the partition's time in ms
+A record without a value deletes. The clock is written last in each batch: so the last record of
+a changelog is never a deletion, which compaction would take away, and Faust's restore waits for
+the last record by its offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from heapq import heappop, heappush
+from typing import Any
+
+import orjson
+
+from pipeline.ports import DueTimer
+
+Row = tuple[bytes, bytes | None]
+"""A record of the changelog: key and value."""
+
+CLOCK = b"#clock#now"
+_TIMER = "timer"
+_FIELDS_OF_A_PART = 2
+
+
+def rows(
+    changes: Mapping[tuple[str, str], Any],
+    timer_changes: Mapping[tuple[str, str], tuple[int, Any] | None],
+    fired: Iterable[DueTimer],
+    now_ms: int,
+) -> list[Row]:
+    """Return what a batch changed. TypeError: a value is no JSON; nothing was changed."""
+    found: list[Row] = [
+        (_key(key, part), None if value is None else orjson.dumps(value))
+        for (key, part), value in changes.items()
+    ]
+    found += [
+        (_key(timer.key, _TIMER, timer.name), None)
+        for timer in fired
+        if (timer.key, timer.name) not in timer_changes
+    ]
+    found += [
+        (_key(key, _TIMER, name), None if timer is None else orjson.dumps(timer))
+        for (key, name), timer in timer_changes.items()
+    ]
+    found.append((CLOCK, b"%d" % now_ms))
+    return found
+
+
+class PartitionState:
+    """Parts, timers and time of one partition, as the changelog has them."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, dict[str, bytes]] = {}
+        self.timers: dict[tuple[str, str], tuple[int, bytes]] = {}
+        self.now_ms = 0
+        # May name timers that are gone or were moved; `timers` says what counts.
+        self._queue: list[tuple[int, str, str]] = []
+
+    def apply(self, changes: Iterable[Row]) -> None:
+        """Take in records of the changelog, in their order. ValueError: one is not ours."""
+        for key, value in changes:
+            fields = [_unescape(each) for each in key.decode().split("#")]
+            if len(fields) == _FIELDS_OF_A_PART:
+                self._part(fields[0], fields[1], value)
+            elif key == CLOCK:
+                self.now_ms = max(self.now_ms, int(value or b"0"))
+            elif len(fields) == _FIELDS_OF_A_PART + 1 and fields[1] == _TIMER:
+                self._timer(fields[0], fields[2], value)
+            else:
+                msg = f"The changelog has a record of key {key!r}, which no Faust app wrote"
+                raise ValueError(msg)
+
+    def load(self, key: str) -> dict[str, Any]:
+        """Return a key's parts, decoded."""
+        parts = self.parts.get(key)
+        return {} if parts is None else {part: orjson.loads(parts[part]) for part in parts}
+
+    def due(self, now_ms: int, timers_max: int) -> list[DueTimer]:
+        """Return the timers whose time has come, in order; they stay until `apply` removes them."""
+        found: dict[tuple[str, str], DueTimer] = {}
+        while self._queue and self._queue[0][0] <= now_ms and len(found) < timers_max:
+            due_ms, key, name = heappop(self._queue)
+            timer = self.timers.get((key, name))
+            if timer is not None and timer[0] == due_ms:
+                found[key, name] = DueTimer(key, name, due_ms, orjson.loads(timer[1]))
+        for timer_due in found.values():
+            heappush(self._queue, (timer_due.due_ms, timer_due.key, timer_due.name))
+        return list(found.values())
+
+    def next_due_ms(self) -> int | None:
+        """Return when the next timer is due; None: there is none."""
+        while self._queue:
+            due_ms, key, name = self._queue[0]
+            timer = self.timers.get((key, name))
+            if timer is not None and timer[0] == due_ms:
+                return due_ms
+            heappop(self._queue)
+        return None
+
+    def _part(self, key: str, part: str, value: bytes | None) -> None:
+        if value is not None:
+            self.parts.setdefault(key, {})[part] = value
+            return
+        parts = self.parts.get(key)
+        if parts is not None:
+            parts.pop(part, None)
+            if not parts:
+                del self.parts[key]
+
+    def _timer(self, key: str, name: str, value: bytes | None) -> None:
+        if value is None:
+            self.timers.pop((key, name), None)
+            return
+        due_ms, data = orjson.loads(value)
+        self.timers[key, name] = (due_ms, orjson.dumps(data))
+        heappush(self._queue, (due_ms, key, name))
+
+
+def _key(*fields: str) -> bytes:
+    return "#".join(map(_escape, fields)).encode()
+
+
+def _escape(text: str) -> str:
+    if "%" in text or "#" in text:
+        return text.replace("%", "%25").replace("#", "%23")
+    return text
+
+
+def _unescape(text: str) -> str:
+    return text.replace("%23", "#").replace("%25", "%") if "%" in text else text
