@@ -43,14 +43,14 @@ def run_chain_tests(
     """
     if tests is None:
         tests = load_chain_tests(book, only=only)
-    return asyncio.run(_run_all(_Casts(book, scripts), tests))
+    return asyncio.run(_run_all(_StagesByChains(book, scripts), tests))
 
 
-async def _run_all(casts: _Casts, tests: Sequence[ChainTest]) -> list[Result]:
-    return [await run_chain_test(casts.of(test), test) for test in tests]
+async def _run_all(choices: _StagesByChains, tests: Sequence[ChainTest]) -> list[Result]:
+    return [await run_chain_test(choices.of(test), test) for test in tests]
 
 
-class _Casts:
+class _StagesByChains:
     """The stages by which chains run, made once for each such choice."""
 
     def __init__(self, book: Rulebook, scripts: ScriptPort) -> None:

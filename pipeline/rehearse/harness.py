@@ -18,7 +18,7 @@ import msgspec
 
 from pipeline.convert.stage import Convert
 from pipeline.downlink.stage import DownlinkStage
-from pipeline.errors import MessageError
+from pipeline.errors import MessageError, RetryableError
 from pipeline.ingest.access import Access
 from pipeline.ingest.api import Api
 from pipeline.ingest.commands import PREFIX
@@ -127,7 +127,8 @@ class Rehearsal:
     """One run of the flow from nothing, at `now_ms`. Use it inside a running event loop.
 
     `mood` is what network servers do with downlinks; `handed` are those that they were given. All
-    else that happened is in the topics and states of `engine`.
+    else that happened is in the topics and states of `engine`. Methods raise RetryableError where
+    the script engine does not start, RuntimeError where the stages do not come to an end.
     """
 
     def __init__(self, stages: Stages, *, now_ms: int = START_MS) -> None:
@@ -142,6 +143,7 @@ class Rehearsal:
         self.journal: list[Outgoing] = []
         """All that was written to any topic, in order."""
         self.engine: MemoryEngine = _Engine(stages.all, now_ms, self.journal)
+        self._trouble: RetryableError | None = None
         self._read: dict[str, int] = {}  # topic → the offset up to which it was read here
         settings = IngestSettings()
         log = _Log(self)
@@ -207,6 +209,7 @@ class Rehearsal:
             return UNAUTHORIZED
         made = gate.request(request.method, headers, query, request.body)
         answer = await self._door.take(gate, made, self.now_ms())
+        self._raise_trouble()
         if answer.handed_over is not None:
             answer.handed_over(outcome)
         await self._reports.flush()
@@ -233,6 +236,7 @@ class Rehearsal:
         if isinstance(admitted, Response):
             return admitted
         answer = await self._api.handle(admitted, query or {}, body)
+        self._raise_trouble()
         await self._reports.flush()
         return answer
 
@@ -267,7 +271,18 @@ class Rehearsal:
     def take(self, records: Sequence[Outgoing]) -> None:
         """Append, and work until nothing is left to do; whoever waits has its replies then."""
         self.engine.append(records)
-        self._settle()
+        try:
+            self._settle()
+        except RetryableError as error:
+            self._trouble = error
+            raise
+
+    def _raise_trouble(self) -> None:
+        """The door answers 503 where the log takes nothing; here that is no answer, but the
+        script engine that does not start.
+        """
+        if self._trouble is not None:
+            raise self._trouble
 
     def _settle(self) -> None:
         while True:

@@ -136,7 +136,7 @@ def _send(client: httpx.Client, url: str, request: Request, counter: int, *, fir
             request.method,
             url,
             params=request.query or None,
-            headers=request.headers,
+            headers={name.encode(): value.encode() for name, value in request.headers.items()},
             content=request.body,
         )
     except (httpx.UnsupportedProtocol, httpx.InvalidURL):

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from pipeline.errors import RetryableError
 from pipeline.model.http import Request
 from pipeline.rehearse.harness import START_MS, Rehearsal, Stages
 from pipeline.topics import DEVICE_EVENTS, UPLINK_RECEIVED
@@ -142,6 +143,20 @@ async def test_rehearsals_share_nothing_but_compiled_chains(book: Any, scripts: 
     assert second.journal[0].topic == DEVICE_EVENTS
     assert second.lines == []
     assert len(first.lines) == 1
+
+
+async def test_an_engine_that_does_not_start_is_no_answer(
+    rehearsal: Rehearsal, scripts: Any
+) -> None:
+    """It is not taken for the door's 503: whoever rehearses is told."""
+
+    def sensor(operation: str, argument: Any) -> Any:
+        raise RetryableError("the javascript engine did not start")
+
+    scripts.functions["sensor"] = sensor
+
+    with pytest.raises(RetryableError, match="did not start"):
+        await rehearsal.enter("lora", sample(rehearsal, "lora", b"\x05"))
 
 
 async def test_a_bad_address_of_the_api(rehearsal: Rehearsal) -> None:

@@ -128,6 +128,19 @@ def _refused(address: str, answer: Exception) -> Callable[[Any], list[Posted]]:
     return call
 
 
+def test_a_secret_may_have_any_letters(rules: Any) -> None:
+    """A header goes as UTF-8, as the door reads it."""
+    rules.write(
+        "integrations/bare.yaml",
+        "{dialect: http, authentication: {header: X-Key, value: schlüssel}}",
+    )
+    door = Door()
+
+    sent(door, rules.book().integrations["bare"], device_id="a")
+
+    assert (b"x-key", "schlüssel".encode()) in door.requests[0].headers.raw
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [

@@ -31,7 +31,7 @@ def test_a_terminal_is_shown_what_failed_and_the_sum() -> None:
         "    then.downlinks[0].bytes (line 12)",
         '      expected "01"',
         '      got      "00"',
-        "    when[1].uplink: says no device\x00\ud800 (line 9)",
+        "    when[1].uplink: says no device\\x00\\ud800 (line 9)",
         "1 example, 1 chain test: 1 failed",
     ]
     shown = lines([PASSED], verbose=True)

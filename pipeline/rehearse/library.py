@@ -1,0 +1,190 @@
+"""A public library of codecs, as it lies on the disk → a report a vendor: which examples pass.
+
+Known are the layouts of TheThingsNetwork/lorawan-devices, of chirpstack-device-profiles and of
+ThingsBoard's converter library; they are told by the files in a folder, so that the path may lead
+to a whole library, to one vendor, or to one codec's folder. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from pipeline.errors import ScriptError, UsageError
+from pipeline.ports import ScriptCall, ScriptPort
+from pipeline.rehearse import library_chirpstack, library_lorawan_devices, library_thingsboard
+from pipeline.rehearse.compare import differences
+from pipeline.rehearse.library_case import TENANT, Case, Piece, Unrunnable
+from pipeline.rehearse.result import Difference, Result
+
+FOLDERS_MAX = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class VendorReport:
+    """What the examples of one vendor came to."""
+
+    vendor: str
+    results: tuple[Result, ...]
+    unrunnable: tuple[Unrunnable, ...] = ()
+
+    @property
+    def passed(self) -> int:
+        """How many examples are as they say."""
+        return sum(result.ok for result in self.results)
+
+    @property
+    def failed(self) -> int:
+        """How many are not."""
+        return len(self.results) - self.passed
+
+
+def is_library(path: Path) -> bool:
+    """Return whether there is anything below `path` that `run_library` would run."""
+    return next(_pieces(path, None), None) is not None
+
+
+def run_library(
+    path: Path, scripts: ScriptPort, *, only: Sequence[str] = ()
+) -> list[VendorReport]:
+    """Run every example below `path`, or those of the vendors in `only`; reports by vendor.
+
+    The libraries' own runners allow a script one second: give `scripts` as much. UsageError: there
+    is no such folder, or nothing in it that could be run.
+    """
+    if not path.is_dir():
+        raise UsageError(f"{path} is no folder", code="no_library")
+    results: dict[str, list[Result]] = defaultdict(list)
+    unrunnable: dict[str, list[Unrunnable]] = defaultdict(list)
+    cases = []
+    for piece in _pieces(path, scripts):
+        if only and piece.vendor not in only:
+            continue
+        if isinstance(piece, Unrunnable):
+            unrunnable[piece.vendor].append(piece)
+        else:
+            cases.append(piece)
+    for _, group in groupby(cases, key=lambda case: case.call.script.path):
+        for case, result in _run(list(group), scripts):
+            results[case.vendor].append(result)
+    if not results and not unrunnable:
+        raise UsageError(
+            f"{path} has no codec with examples in a layout that is known (lorawan-devices,"
+            " chirpstack-device-profiles, ThingsBoard's converters)",
+            code="no_library",
+        )
+    return [
+        VendorReport(vendor, tuple(results[vendor]), tuple(unrunnable[vendor]))
+        for vendor in sorted({*results, *unrunnable}, key=str.lower)
+    ]
+
+
+def _pieces(path: Path, scripts: ScriptPort | None) -> Iterator[Piece]:
+    """Yield all that there is; without `scripts`, of files that need no engine to be read."""
+    for count, (folder, folders, names) in enumerate(os.walk(path)):
+        if count >= FOLDERS_MAX:
+            raise UsageError(f"{path} has more than {FOLDERS_MAX:,} folders", code="no_library")
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        names.sort()
+        here = Path(folder)
+        shown = here.relative_to(path).as_posix() if here != path else path.name
+        if library_thingsboard.CONVERTER in names:
+            yield from library_thingsboard.cases(here, names, shown)
+        tests = [name for name in names if library_chirpstack.is_test(name)]
+        if tests:
+            if scripts is None:
+                yield Unrunnable("", shown, "not asked for")
+            else:
+                yield from library_chirpstack.cases(here, tests, shown, scripts)
+        for name in names:
+            if name.endswith(".yaml"):
+                yield from library_lorawan_devices.cases(here / name, f"{shown}/{name}")
+
+
+def _run(cases: Sequence[Case], scripts: ScriptPort) -> Iterator[tuple[Case, Result]]:
+    """Yield the results of one script's cases."""
+    begun = perf_counter()
+    values = scripts.call([case.call for case in cases])
+    found = [_judge(case, value) for case, value in zip(cases, values, strict=True)]
+    asked = [
+        index
+        for index, case in enumerate(cases)
+        if case.normalized is not None and isinstance(values[index], dict)
+    ]
+    normalized = scripts.call(
+        [
+            ScriptCall(
+                TENANT, cases[index].call.script, "normalize_uplink", {"data": values[index]["data"]}
+            )
+            for index in asked
+        ]
+    )
+    for index, value in zip(asked, normalized, strict=True):
+        found[index] += _judge_normalized(cases[index], value)
+    each_s = (perf_counter() - begun) / len(cases)
+    for case, wrong in zip(cases, found, strict=True):
+        yield case, Result("example", case.name, case.file, case.line, tuple(wrong), each_s)
+
+
+def _judge(case: Case, value: Any) -> list[Difference]:
+    expected = case.expected
+    if case.whole:
+        if isinstance(value, ScriptError):
+            return [Difference(message=value.message)]
+        return differences(expected, value, exact=True)
+    wanted = expected.get("errors") if isinstance(expected, dict) else None
+    if isinstance(value, ScriptError):
+        return _judge_error(wanted, value)
+    if wanted:
+        return [Difference(("errors",), _listed(wanted), "no error")]
+    got = _without_empty(value)
+    # The older encoders cannot say a port: it is the one that they were asked for.
+    if isinstance(got, dict) and "bytes" in got and got.get("fPort") is None:
+        got["fPort"] = case.call.argument.get("fPort") if "fPort" in expected else None
+    return differences(_without_empty(expected), got, exact=True)
+
+
+def _judge_error(wanted: Any, error: ScriptError) -> list[Difference]:
+    if error.code != "script_errors":
+        return [Difference(message=error.message)]
+    said = error.message.removeprefix(f"{error.detail.get('script', '')}: ")
+    if wanted and _listed(wanted) == said:
+        return []
+    return [Difference(("errors",), _listed(wanted), said)]
+
+
+def _judge_normalized(case: Case, value: Any) -> list[Difference]:
+    if isinstance(value, ScriptError):
+        wanted = case.normalized.get("errors") if isinstance(case.normalized, dict) else None
+        return _judge_error(wanted, value)
+    expected = dict(case.normalized) if isinstance(case.normalized, dict) else {}
+    if isinstance(expected.get("data"), dict):
+        expected["data"] = [expected["data"]]
+    found = differences(_without_empty(expected), _without_empty(value), exact=True)
+    return [
+        Difference(("normalizedOutput", *each.path), each.expected, each.got, each.message)
+        for each in found
+    ]
+
+
+def _listed(errors: Any) -> str:
+    if not errors:
+        return "no error"
+    return ", ".join(map(str, errors)) if isinstance(errors, list) else str(errors)
+
+
+def _without_empty(value: Any) -> Any:
+    """Leave out warnings and errors where there are none: the same as not naming them."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: inner
+        for key, inner in value.items()
+        if not (key in ("warnings", "errors") and not inner)
+    }
