@@ -2,7 +2,7 @@
 
 An engine is plugged in by a Harness and its name in `HARNESSES`; `capabilities` says which claims
 apply to it: `restart` (state outlives the process), `log` (implements `ports.Log`), `bounded`
-(has a size limit, and retention).
+(has a size limit, and retention). The engine on Kafka runs on a real broker: `kafka_harness`.
 """
 
 from __future__ import annotations
@@ -17,19 +17,10 @@ from pipeline.errors import RetryableError
 from pipeline.model.record import Outgoing, Record
 from pipeline.ports import Batch, DeviceState, Stage
 from pipeline.stream import EngineSettings, LogSettings, MemoryEngine, SqliteEngine, SqliteLog
+from tests.contract.clock import Clock
+from tests.contract.kafka_harness import KafkaHarness
 
-START_MS = 1_700_000_000_000
 DRAIN_S = 20.0
-
-
-class Clock:
-    """A clock that stands until it is set."""
-
-    def __init__(self) -> None:
-        self.now_ms = START_MS
-
-    def __call__(self) -> int:
-        return self.now_ms
 
 
 class Harness(Protocol):
@@ -174,15 +165,21 @@ class MemoryHarness:
         return sum(self.engine.lag().values())
 
 
-HARNESSES: tuple[type[Harness], ...] = (SqliteHarness, MemoryHarness)
+HARNESSES: tuple[type[Harness], ...] = (SqliteHarness, MemoryHarness, KafkaHarness)
+# Those that need a broker run in one process of xdist, which starts it once.
+MARKS: dict[str, Sequence[pytest.MarkDecorator]] = {
+    "kafka": (pytest.mark.kafka, pytest.mark.xdist_group("kafka"))
+}
 
 
 def engines(*needed: str) -> pytest.MarkDecorator:
     """Run a test on each engine that has the capabilities it needs, as argument `harness`."""
-    fitting = [kind for kind in HARNESSES if set(needed) <= kind.capabilities]
-    return pytest.mark.parametrize(
-        "harness", fitting, indirect=True, ids=[kind.name for kind in fitting]
-    )
+    fitting = [
+        pytest.param(kind, id=kind.name, marks=MARKS.get(kind.name, ()))
+        for kind in HARNESSES
+        if set(needed) <= kind.capabilities
+    ]
+    return pytest.mark.parametrize("harness", fitting, indirect=True)
 
 
 class FunctionStage:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pipeline.errors import RetryableError
 from pipeline.model.record import Outgoing
 from pipeline.ports import Batch, DeviceState
+from tests.contract.clock import START_MS
 from tests.contract.engine_harness import (
-    START_MS,
     FunctionStage,
     Harness,
     MemoryHarness,

@@ -1,0 +1,459 @@
+"""Runs one stage on Kafka, in a thread of its own.
+
+In come the records of the stage's topic and its due timers, partition by partition; what the stage
+made of them is committed in one transaction: outputs, the changelog of its state and timers, and
+the offsets. The state stores are changed only after that.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import orjson
+import structlog
+from confluent_kafka.admin import AdminClient
+
+from pipeline.errors import MessageError, RetryableError, UsageError
+from pipeline.metrics import Registry
+from pipeline.model.dead_letter import bury
+from pipeline.model.record import Outgoing, Record
+from pipeline.ports import Batch, DeviceState, Stage
+from pipeline.stream.kafka_changes import Change, changes_of, timer_key
+from pipeline.stream.kafka_group import Group
+from pipeline.stream.kafka_limits import KafkaEngineSettings
+from pipeline.stream.kafka_partition import Partition, Phase, Portion
+from pipeline.stream.kafka_restore import Changelog, Restorer
+from pipeline.stream.kafka_settings import KafkaSettings
+from pipeline.stream.kafka_slot import Slot
+from pipeline.stream.kafka_store import NEVER, PartitionStore, StoreError
+from pipeline.stream.kafka_transactions import Transactions, UnknownOutcomeError, Work
+
+_log = structlog.get_logger(__name__)
+_FENCED_WITHIN_S = 60.0
+
+
+class Place(NamedTuple):
+    """Where a stage works: its topic's partitions, its changelog if it has one."""
+
+    partitions: int
+    keyed: bool
+    changelog: Changelog | None
+
+
+class View(NamedTuple):
+    """How a runner stands, for other threads."""
+
+    resting: bool = False
+    commits: int = 0
+    next_due_ms: int = NEVER
+    positions: Mapping[int, int] = MappingProxyType({})
+
+
+class KafkaStageRunner:
+    """One stage and its thread. `ended` is called in that thread: with the error, or None."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        kafka: KafkaSettings,
+        settings: KafkaEngineSettings,
+        metrics: Registry,
+        *,
+        folder: Path,
+        clock: Callable[[], int],
+        ended: Callable[[Stage, BaseException | None], None],
+    ) -> None:
+        self.stage = stage
+        self._kafka = kafka
+        self._settings = settings
+        self._metrics = metrics
+        self._folder = folder
+        self._clock = clock
+        self._ended = ended
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"stage-{stage.name}", daemon=True)
+        self._not_before = 0.0
+        self._wait_s = settings.retry_first_s
+        self._lag_told = 0.0
+        self._commits = 0
+        self._fenced: list[float] = []
+        self.view = View()
+        self._changelog: Changelog | None = None
+        self._restorer: Restorer | None = None
+        self._slot: Slot
+        self._group: Group
+        self._transactions: Transactions
+
+    def start(self, place: Place, admin: AdminClient) -> None:
+        """Begin. UsageError: its slot is taken."""
+        name = self.stage.name
+        self._slot = Slot(self._folder, self._settings.slot, self._settings.slots_max)
+        self._group = Group(
+            self._kafka,
+            self._settings,
+            self._metrics,
+            stage=name,
+            topic=self.stage.topic,
+            partitions=place.partitions,
+            keyed=place.keyed,
+            dropped=self._dropped,
+        )
+        self._transactions = Transactions(
+            self._kafka,
+            self._settings,
+            self._metrics,
+            name,
+            f"{self._kafka.group(name)}.{self._settings.worker}.{self._slot.number}",
+        )
+        self._changelog = place.changelog
+        if place.changelog is not None:
+            self._restorer = Restorer(
+                self._kafka,
+                self._settings,
+                self._metrics,
+                stage=name,
+                changelog=place.changelog,
+                admin=admin,
+            )
+        self._thread.start()
+
+    def ask_to_stop(self) -> None:
+        """Have it end after the batch that it is in."""
+        self._stopping.set()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for its end; return whether it has ended."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def idle(self) -> bool:
+        """Tell whether nothing waits here, as far as it has read, and no timer is due."""
+        view = self.view
+        return view.resting and view.next_due_ms > self._clock()
+
+    def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            self._group.open()
+            while not self._stopping.is_set():
+                self._turn()
+        except BaseException as raised:  # noqa: BLE001 - told to the engine, which stops
+            error = raised
+        try:
+            self._close()
+        except BaseException as raised:  # noqa: BLE001 - likewise; the first one counts
+            error = error or raised
+        self._ended(self.stage, error)
+
+    def _close(self) -> None:
+        self._group.close()
+        self._transactions.discard()
+        if self._restorer is not None:
+            self._restorer.close()
+        self._slot.release()
+
+    def _turn(self) -> None:
+        """Read what there is, and handle and commit one batch of each partition that has one."""
+        left_s = self._not_before - time.monotonic()
+        if left_s > 0:
+            self._group.read(0, min(left_s, self._settings.poll_s))
+            return
+        try:
+            if not self._transactions.ready:
+                self._transactions.open()
+            self._settle()
+            waiting = sum(len(each.waiting) for each in self._group.partitions.values())
+            if waiting < self._settings.records_max:
+                self._group.read(self._settings.records_max - waiting, self._patience_s())
+            self._work()
+        except RetryableError as error:
+            self._back_off(error)
+        self._report()
+
+    def _patience_s(self) -> float:
+        """Return how long to wait for records."""
+        partitions = self._group.partitions.values()
+        if any(each.waiting or each.phase is not Phase.READY for each in partitions):
+            return 0.0
+        due_in_s = (self._next_due_ms() - self._clock()) / 1_000
+        return min(max(due_in_s, 0.0), self._settings.poll_s)
+
+    def _next_due_ms(self) -> int:
+        return min((each.next_due_ms for each in self._group.partitions.values()), default=NEVER)
+
+    def _settle(self) -> None:
+        """Bring new partitions' state here, step by step, while the others go on."""
+        partitions = self._group.partitions
+        new = [each for each in partitions.values() if each.phase is Phase.NEW]
+        if new:
+            self._group.locate(new)
+            if self._restorer is None:
+                for partition in new:
+                    partition.phase = Phase.READY
+                return
+            self._restorer.add({each.number: self._store(each) for each in new}, self._clock())
+            for partition in new:
+                partition.phase = Phase.RESTORING
+        if self._restorer is not None and self._restorer.busy:
+            busy = any(each.waiting for each in partitions.values())
+            patience_s = 0.0 if busy else self._settings.poll_s
+            for number in self._restorer.step(patience_s, self._clock()):
+                partitions[number].phase = Phase.READY
+
+    def _store(self, partition: Partition) -> PartitionStore:
+        if partition.store is None:
+            folder = self._slot.folder / str(partition.number)
+            partition.store = PartitionStore(folder, self._settings.store_buffer_bytes)
+        return partition.store
+
+    def _work(self) -> None:
+        works: list[tuple[Partition, Portion, Work]] = []
+        size = 0
+        for partition in self._turns():
+            try:
+                work = self._prepare(partition, self._settings.bytes_max - size)
+            except StoreError as error:
+                self._rebuild(partition, error)
+                return
+            if work is not None:
+                works.append((partition, *work))
+                size += work[0].size
+            if size >= self._settings.bytes_max:
+                break
+        if works:
+            self._commit(works)
+
+    def _turns(self) -> list[Partition]:
+        """Return the partitions that can work; one alone where something was too large."""
+        ready = [each for each in self._group.partitions.values() if each.phase is Phase.READY]
+        alone = [each for each in ready if each.alone]
+        # The one that waits for longest goes first: no partition starves behind the limit of bytes.
+        ready.sort(key=lambda each: each.waiting[0].time_ms if each.waiting else NEVER)
+        return alone[:1] or ready
+
+    def _prepare(self, partition: Partition, bytes_max: int) -> tuple[Portion, Work] | None:
+        """Have the stage handle what comes next; return what is to be committed."""
+        now_ms = max(self._clock(), partition.now_ms)
+        store = partition.store
+        timers = store.due(now_ms, self._settings.timers_max) if store is not None else []
+        portion = partition.portion(bytes_max, self._settings.records_max, timers)
+        if not portion.taken and not portion.timers:
+            partition.alone = 0
+            return None
+        if partition.oversize:
+            outputs, changes = self._bury_oversize(partition, portion, now_ms)
+        else:
+            outputs, changes = self._handle(partition, portion, now_ms)
+        outputs += [self._misplaced(record, now_ms) for record in portion.misplaced]
+        partition.now_ms = now_ms
+        following = self._following(partition, portion)
+        return portion, Work(
+            partition.number, following, partition.metadata, now_ms, outputs, changes
+        )
+
+    def _following(self, partition: Partition, portion: Portion) -> int:
+        if portion.taken:
+            return partition.waiting[portion.taken - 1].offset + 1
+        # Timers alone: the place stays; of a topic that nobody has read yet it is its start.
+        return partition.next or 0
+
+    def _handle(
+        self, partition: Partition, portion: Portion, now_ms: int
+    ) -> tuple[list[Outgoing], list[Change]]:
+        if not portion.records and not portion.timers:
+            return [], []
+        store = partition.store
+        state = DeviceState(_nothing if store is None else store.load)
+        batch = Batch(partition.number, portion.records, portion.timers)
+        began = time.perf_counter()
+        outputs = self.stage.handle(batch, state, now_ms)
+        self._metrics.add(
+            "funicular_stage_seconds_total", time.perf_counter() - began, stage=self.stage.name
+        )
+        timers: dict[tuple[str, str], tuple[int, Any] | None] = {
+            (timer.key, timer.name): None for timer in portion.timers
+        }
+        timers.update(state.timer_changes)
+        if store is None and (timers or state.changes):
+            message = f"Stage {self.stage.name} keeps state, but says no state_topic"
+            raise TypeError(message)
+        return list(outputs), changes_of(state.changes, timers)
+
+    def _misplaced(self, record: Record, now_ms: int) -> Outgoing:
+        return bury(
+            record,
+            stage=self.stage.name,
+            reason="wrong_partition",
+            message=(
+                f"Its key belongs to another partition of {record.topic} than {record.partition};"
+                " write with Kafka's murmur2 partitioner (librdkafka: partitioner=murmur2_random)"
+            ),
+            detail={},
+            now_ms=now_ms,
+        )
+
+    def _bury_oversize(
+        self, partition: Partition, portion: Portion, now_ms: int
+    ) -> tuple[list[Outgoing], list[Change]]:
+        """Return a dead letter in place of what was too large to commit, the value left out where
+        that is too large too.
+        """
+        changes: list[Change] = []
+        records = list(portion.records)
+        for timer in portion.timers:
+            changes.append(Change(timer_key(timer.key, timer.name), None))
+            value = orjson.dumps(timer.data)
+            topic = self.stage.topic
+            records.append(Record(topic, partition.number, -1, now_ms, timer.key, value, {}))
+        detail = {"limit": self._kafka.record_bytes_max}
+        outputs = []
+        for record in records:
+            found, more = record, detail
+            if partition.oversize > 1:
+                more = detail | {"value_bytes": len(record.value or b"")}
+                found = Record(record.topic, record.partition, record.offset, record.time_ms,
+                               record.key, None, {})  # fmt: skip
+            outputs.append(
+                bury(
+                    found,
+                    stage=self.stage.name,
+                    reason="record_too_large",
+                    message="What came of it is larger than a record on Kafka may be",
+                    detail=more,
+                    now_ms=now_ms,
+                )
+            )
+        return outputs, changes
+
+    def _commit(self, works: list[tuple[Partition, Portion, Work]]) -> None:
+        group = self._group.metadata()
+        if group is None:
+            return
+        changelog = "" if self._changelog is None else self._changelog.topic
+        try:
+            last = self._transactions.commit(
+                [work for _, _, work in works], self._group.topic, changelog, group
+            )
+        except UnknownOutcomeError as error:
+            self._outcome_unknown(works, error)
+        except MessageError:
+            self._too_large(works)
+        else:
+            self._commits += 1
+            self._wait_s = self._settings.retry_first_s
+            for partition, portion, work in works:
+                self._committed(partition, portion, work, last)
+
+    def _committed(
+        self, partition: Partition, portion: Portion, work: Work, last: dict[int, int]
+    ) -> None:
+        if work.changes:
+            assert partition.store is not None
+            assert self._changelog is not None
+            offset = last.get(partition.number)
+            try:
+                if offset is None:
+                    raise StoreError("no word of where the changelog ends")
+                partition.store.apply(work.changes, offset + 1, work.time_ms, self._changelog.id)
+            except StoreError as error:
+                self._rebuild(partition, error, keep=offset is None)
+        partition.next = work.following
+        partition.taken(portion.taken)
+        partition.oversize = 0
+        stage, number = self.stage.name, str(partition.number)
+        add = self._metrics.add
+        add("funicular_stage_records_total", portion.taken, stage=stage, partition=number)
+        add("funicular_stage_batches_total", stage=stage, partition=number)
+        add("funicular_stage_outputs_total", len(work.outputs), stage=stage, partition=number)
+        if portion.misplaced:
+            count = len(portion.misplaced)
+            add("funicular_dead_letters_total", count, stage=stage, reason="wrong_partition")
+
+    def _outcome_unknown(
+        self, works: list[tuple[Partition, Portion, Work]], error: UnknownOutcomeError
+    ) -> None:
+        """Have offsets and changelog read again, once the producer is a new one."""
+        for partition, _, _ in works:
+            partition.phase = Phase.NEW
+        if error.fenced:
+            now = time.monotonic()
+            self._fenced = [at for at in self._fenced if now - at < _FENCED_WITHIN_S] + [now]
+            if len(self._fenced) >= self._settings.fenced_max:
+                raise UsageError(
+                    f"Another worker uses the transactional id {self._transactions.id}; give each"
+                    " worker a name or a slot of its own"
+                )
+        raise RetryableError(f"A transaction was given up: {error}", code="transaction")
+
+    def _too_large(self, works: list[tuple[Partition, Portion, Work]]) -> None:
+        """Find out by trying one by one which it is; that one becomes a dead letter."""
+        for partition, portion, _ in works:
+            partition.phase = Phase.NEW
+            if len(works) == 1 and portion.taken + len(portion.timers) == 1:
+                partition.oversize += 1
+                partition.alone = max(partition.alone, 1)
+                reason = "record_too_large"
+                self._metrics.add(
+                    "funicular_dead_letters_total", stage=self.stage.name, reason=reason
+                )
+            else:
+                partition.alone = portion.taken + len(portion.timers)
+
+    def _rebuild(self, partition: Partition, error: StoreError, *, keep: bool = False) -> None:
+        """Have a partition's state read from the changelog again."""
+        _log.warning(
+            "a state store broke; it is made again from the changelog",
+            stage=self.stage.name,
+            partition=partition.number,
+            why=str(error),
+        )
+        partition.phase = Phase.NEW
+        if partition.store is not None and not keep:
+            partition.store.clear()
+
+    def _dropped(self, partition: Partition) -> None:
+        """Let go of a partition that is not ours any more."""
+        if self._restorer is not None:
+            self._restorer.drop(partition.number)
+        if partition.store is not None:
+            at_end = partition.phase is Phase.READY
+            partition.store.close(self._clock() if at_end else None)
+
+    def _back_off(self, error: RetryableError) -> None:
+        """Do nothing for a while but listen to the group's news."""
+        _log.warning(
+            "a stage waits to try its batch again",
+            stage=self.stage.name,
+            code=error.code,
+            why=error.message,
+        )
+        pause_s = self._wait_s if error.retry_after_s is None else error.retry_after_s
+        self._not_before = time.monotonic() + min(pause_s, self._settings.retry_max_s)
+        self._wait_s = min(self._wait_s * 2, self._settings.retry_max_s)
+
+    def _report(self) -> None:
+        """Show how it stands."""
+        partitions = self._group.partitions.values()
+        resting = self._group.joined and self._transactions.ready and not any(
+            each.waiting or each.phase is not Phase.READY for each in partitions
+        )  # fmt: skip
+        self.view = View(
+            resting,
+            self._commits,
+            self._next_due_ms(),
+            {each.number: each.position for each in partitions},
+        )
+        now = time.monotonic()
+        if now - self._lag_told >= self._settings.lag_every_s:
+            self._lag_told = now
+            self._group.report_lag()
+
+
+def _nothing(_key: str) -> dict[str, Any]:
+    return {}
