@@ -1,4 +1,4 @@
-"""What a library of codecs is made of, whoever laid it out: cases to run, and what cannot be run."""
+"""What a library of codecs is made of, whoever laid it out: cases, and what cannot be run."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.integrations.dialect import Dialect
-from pipeline.ports import Contract, Script
+from pipeline.ports import Contract, Operation, Script
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Integration:
 class Example:
     """One example of a converter: what goes in, what must come out. `line` is where it stands."""
 
-    routine: Literal["decode_uplink", "encode_downlink", "decode_downlink"]
+    routine: Operation
     description: str
     input: Mapping[str, Any]
     output: Mapping[str, Any] | Sequence[Any]  # a list: several devices (ThingsBoard)

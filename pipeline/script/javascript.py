@@ -59,7 +59,8 @@ if TYPE_CHECKING:
     from pipeline.script.serve import Emit
 
 _DRIVER = Path(__file__).with_name("driver.js").read_text(encoding="utf-8")
-_BUFFER = Path(__file__).with_name("buffer.js")
+# Read now, evaluated where a script names it: the confined process cannot open files.
+_BUFFER = Path(__file__).with_name("buffer.js").read_text(encoding="utf-8")
 
 # Which of its functions a script defines, by the operation that asks: see `operations` in
 # driver.js.
@@ -121,8 +122,16 @@ def _failed(code: str, message: str, line: int = 0, column: int = 0) -> str:
     return json.dumps({"error": error})
 
 
+# ThingsBoard's converters are bodies of functions; which one, the operation says.
+_BODY = (
+    "(function(){var Decoder=function(payload,metadata,msgType,integrationMetadata){"
+    + "var msg=payload;{",
+    "\n}},Encoder=Decoder;" + _tail(_declared).removeprefix("\n;"),
+)
+
+
 def _around(source: str) -> tuple[str, str]:
-    """Return what stands before and behind a script."""
+    """Return what stands before and behind a script that is no body."""
     if _SETS_EXPORTS.search(source) and not _ASKS_FOR_EXPORTS.search(source):
         return _MODULE
     return _PLAIN
@@ -131,12 +140,12 @@ def _around(source: str) -> tuple[str, str]:
 class _World:
     """One script's context, with the driver in it."""
 
-    def __init__(self, source: str, limits: dict[str, Any]) -> None:
+    def __init__(self, source: str, around: tuple[str, str], limits: dict[str, Any]) -> None:
         context = self._context = Context()
         context.set_memory_limit(limits["memory_bytes"])
         context.set_max_stack_size(limits["stack_bytes"])
         context.set_time_limit((limits["call_ms"] + limits["slice_ms"]) / 1000)
-        head, tail = self.around = _around(source)
+        head, tail = self.around = around
         settings = {
             "depth_max": limits["depth_max"],
             "result_bytes_max": limits["result_bytes_max"],
@@ -159,8 +168,7 @@ class _World:
         self.functions = pick(driver, "functions")
         script = context.eval(head + source + tail)
         if _NAMES_BUFFER.search(source):
-            buffer = context.eval(_BUFFER.read_text(encoding="utf-8"))
-            pick(driver, "prepare")(script, buffer())
+            pick(driver, "prepare")(script, context.eval(_BUFFER)())
         else:
             pick(driver, "prepare")(script)
 
@@ -267,34 +275,45 @@ class JavaScript:
             self._worlds.move_to_end(source)
             return world
         text = source.decode()
-        self._compile(text)
+        around = self._compile(text)
         try:
-            world = _World(text, self._limits)
+            world = _World(text, around, self._limits)
         except (JSException, StackOverflow) as error:
-            raise _Unusable(_syntax(str(error), text, len(_around(text)[0]))) from error
+            raise _Unusable(_syntax(str(error), text, len(around[0]))) from error
         self._worlds[source] = world
         if len(self._worlds) > self._limits["contexts_max"]:
             self._worlds.popitem(last=False)
         return world
 
-    def _compile(self, text: str) -> None:
-        """Raise _Unusable where the source is no script by itself.
+    def _compile(self, text: str) -> tuple[str, str]:
+        """Return what must stand around a script; raise _Unusable where it is none by itself."""
+        # It is read whole and then throws 0 before its first statement.
+        head = "throw 0;"
+        fault = self._probe(head + text)
+        if fault.startswith("0\n"):
+            return _around(text)
+        if "return not in a function" in fault:
+            head = "(function(){{"
+            fault = self._probe(f"{head}{text}\n}}}})")
+            if not fault:
+                return _BODY
+        raise _Unusable(_syntax(fault, text, len(head)))
 
-        It is read whole and then throws 0 before its first statement. A context of its own,
-        because its functions become that context's globals.
+    def _probe(self, text: str) -> str:
+        """Return what a text throws, with its stack; in a context of its own, because its
+        functions become that context's globals.
         """
         probe = Context()
         probe.set_memory_limit(self._limits["memory_bytes"])
         probe.set_max_stack_size(self._limits["stack_bytes"])
-        head = "throw 0;"
         try:
-            probe.eval(head + text)
+            probe.eval(text)
         except (JSException, StackOverflow) as error:
-            if not str(error).startswith("0\n"):
-                raise _Unusable(_syntax(str(error), text, len(head))) from None
+            return str(error)
         except ValueError:
             message = "SyntaxError: the script has a NUL character"
             raise _Unusable(_failed("script_syntax", message, 1, 1)) from None
+        return ""
 
     def _remember_altering(self, source: bytes) -> None:
         self._altering[source] = None
@@ -306,12 +325,14 @@ class JavaScript:
         arm(self._hard_s)
         try:
             world = self._take(source)
-            del self._worlds[source]
-            return f'{{"value":{world.functions()}}}'
         except _Unusable as unusable:
+            arm(0)
             return unusable.outcome
+        del self._worlds[source]
+        try:
+            return f'{{"value":{world.functions()}}}'
         except (JSException, StackOverflow) as error:
-            return self._stopped(str(error), _around(source.decode())[0])
+            return self._stopped(str(error), world.around[0])
         finally:
             arm(0)
 

@@ -120,3 +120,30 @@ def test_the_console_has_limits(javascript_run: Any) -> None:
     source = decode("var c = {}; c.c = c; console.log(c, Symbol('s')); return {data: {}}")
     (outcome,) = javascript_run(source, console=True)
     assert outcome["console"] == ["what cannot be shown Symbol(s)"]
+
+
+def test_thingsboard_bodies(javascript_run: Any) -> None:
+    """A script with a `return` outside of functions is a body, as ThingsBoard keeps converters."""
+    source = (
+        "const data = decodeToJson(payload); let msg = half(data.t);\n"
+        "return {deviceName: metadata.n, telemetry: {t: msg}};\n"
+        "function half(x) { return x / 2 }\n"
+    )
+    argument = {"payload": "eyJ0Ijo0Mn0=", "metadata": {"n": "d"}}
+    value = javascript_run.value(source, argument, contract="thingsboard")
+    assert value == {"deviceName": "d", "telemetry": {"t": 21}}
+    source = "return {contentType: 'JSON', data: JSON.stringify([msg, metadata.a, msgType])}"
+    argument = {"msg": {"x": 1}, "metadata": {"a": 2}, "msgType": "T", "integrationMetadata": {}}
+    value = javascript_run.value(
+        source, argument, operation="encode_downlink", contract="thingsboard"
+    )
+    assert value["data"] == '[{"x":1},2,"T"]'
+
+
+def test_places_in_bodies(javascript_run: Any) -> None:
+    """Errors and syntax errors of a body have the place of the user's text."""
+    argument = {"payload": "", "metadata": {}}
+    error = javascript_run.error("return metadata.a.b", argument, contract="thingsboard")
+    assert (error["line"], error["column"]) == (1, 8)
+    error = javascript_run.error("return 1;\nlet x = ;", argument, contract="thingsboard")
+    assert (error["code"], error["line"]) == ("script_syntax", 2)

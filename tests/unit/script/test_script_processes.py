@@ -368,3 +368,13 @@ def test_the_console_goes_to_its_listener() -> None:
     assert engines.call(calls) == [{"data": {}, "warnings": []}] * 3
     assert heard == [("acme/x.js", ["1"]), ("acme/x.js", ["2"])]
     engines.close()
+
+
+def test_buffer_within_the_walls() -> None:
+    """A script that names Buffer gets it in a confined process too, which can open no file."""
+    engines = ScriptProcesses(ScriptLimits(), Registry())
+    source = "function decodeUplink(i) { return {data: {n: Buffer.from(i.bytes).readInt16BE()}} }"
+    script = Script("acme/x.js", "javascript", source)
+    call = ScriptCall("t", script, "decode_uplink", {"bytes": "//4=", "fPort": 1})
+    assert engines.call([call]) == [{"data": {"n": -2}, "warnings": []}]
+    engines.close()
