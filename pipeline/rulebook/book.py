@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.integrations.dialect import Dialect
-from pipeline.ports import Contract, Operation, Script
+from pipeline.ports import Contract, Script
+
+
+Routine = Literal["decode_uplink", "encode_downlink", "decode_downlink"]
+"""What a converter's file has a script for; the normalizer stands in that of the decoder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Integration:
 class Example:
     """One example of a converter: what goes in, what must come out. `line` is where it stands."""
 
-    routine: Operation
+    routine: Routine
     description: str
     input: Mapping[str, Any]
     output: Mapping[str, Any] | Sequence[Any]  # a list: several devices (ThingsBoard)

@@ -16,7 +16,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.ports import Contract, Operation, Script
-from pipeline.rulebook.book import Converter, Example
+from pipeline.rulebook.book import Converter, Example, Routine
 from pipeline.rulebook.catalogue import Problem, suggest
 from pipeline.rulebook.validation import validate
 
@@ -69,7 +69,7 @@ class ConverterConfig(_Part):
     downlinkDecoder: RoutineConfig | None = None  # noqa: N815
 
 
-ROUTINES: Mapping[str, Operation] = {
+ROUTINES: Mapping[str, Routine] = {
     "uplinkDecoder": "decode_uplink",
     "downlinkEncoder": "encode_downlink",
     "downlinkDecoder": "decode_downlink",
@@ -169,7 +169,7 @@ def _use(
 
 def _example(
     example: ExampleConfig,
-    operation: Operation,
+    operation: Routine,
     contract: Contract | None,
     path: tuple[str | int, ...],
 ) -> tuple[dict[str, Any], list[Problem]]:

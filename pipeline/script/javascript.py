@@ -123,9 +123,9 @@ def _failed(code: str, message: str, line: int = 0, column: int = 0) -> str:
 
 
 # ThingsBoard's converters are bodies of functions; which one, the operation says.
+_PARAMETERS = "payload,metadata,msgType,integrationMetadata"
 _BODY = (
-    "(function(){var Decoder=function(payload,metadata,msgType,integrationMetadata){"
-    + "var msg=payload;{",
+    f"(function(){{var Decoder=function({_PARAMETERS}){{var msg=payload;{{",
     "\n}},Encoder=Decoder;" + _tail(_declared).removeprefix("\n;"),
 )
 

@@ -43,6 +43,17 @@ Console = Callable[[Script, Sequence[str]], None]
 _GroupKey = tuple[str, Script, str, str]
 
 
+@dataclass(slots=True)
+class _Budget:
+    """What is left for a group's calls."""
+
+    until: float
+    overruns: int
+
+    def is_spent(self) -> bool:
+        return self.overruns <= 0 or monotonic() >= self.until
+
+
 @dataclass(frozen=True, slots=True)
 class _Group:
     """What calls of one request have in common."""
@@ -57,7 +68,7 @@ class ScriptProcesses:
     """Implements `ports.ScriptPort`. Thread-safe; starts no process before the first call.
 
     Above the port's codes: `script_budget`, where one tenant's scripts have used up
-    `batch_ms_max` in one batch. `console` is given what a call said on its console (in Lua by
+    `batch_ms_max` in one batch, or one script was stopped for time `overruns_max` times in it. `console` is given what a call said on its console (in Lua by
     `print`), where it said something; without it, consoles are silent and cost nothing.
     """
 
@@ -84,8 +95,8 @@ class ScriptProcesses:
             group = _Group(script, source, operation, contract)
             with self._seats.take((tenant, script.language)) as seat:
                 begun = monotonic()
-                until = begun + self._limits.batch_ms_max / 1000 - used_s[tenant]
-                self._call_group(seat, group, [(i, calls[i]) for i in indexes], until, results)
+                budget = self._budget(begun - used_s[tenant])
+                self._call_group(seat, group, [(i, calls[i]) for i in indexes], budget, results)
                 used_s[tenant] += monotonic() - begun
         return results
 
@@ -96,9 +107,8 @@ class ScriptProcesses:
         if isinstance(source, ScriptError):
             return frozenset(), source
         group = _Group(script, source, "check", "lorawan")
-        until = monotonic() + self._limits.batch_ms_max / 1000
         with self._seats.take(("", script.language)) as seat:
-            self._run(seat, group, [(0, b"null")], until, results)
+            self._run(seat, group, [(0, b"null")], self._budget(monotonic()), results)
         if isinstance(results[0], ScriptError):
             return frozenset(), results[0]
         return frozenset(map(str, results[0])), None
@@ -112,7 +122,7 @@ class ScriptProcesses:
         seat: Seat,
         group: _Group,
         calls: list[tuple[int, ScriptCall]],
-        until: float,
+        budget: _Budget,
         results: list[Any],
     ) -> None:
         """Send calls in requests of a limited size."""
@@ -126,11 +136,11 @@ class ScriptProcesses:
                 results[index] = _error(group.script, "script_result", message)
                 continue
             if waiting and size + len(argument) > self._limits.request_bytes_max:
-                self._run(seat, group, waiting, until, results)
+                self._run(seat, group, waiting, budget, results)
                 waiting, size = [], 0
             waiting.append((index, argument))
             size += len(argument)
-        self._run(seat, group, waiting, until, results)
+        self._run(seat, group, waiting, budget, results)
 
     def _source(self, script: Script) -> bytes | ScriptError:
         try:
@@ -149,7 +159,7 @@ class ScriptProcesses:
         seat: Seat,
         group: _Group,
         waiting: list[tuple[int, bytes]],
-        until: float,
+        budget: _Budget,
         results: list[Any],
     ) -> None:
         """Run calls of one request's size until each has its result, whatever becomes of the
@@ -158,7 +168,7 @@ class ScriptProcesses:
         careful = False
         kills = 0
         while waiting:
-            if monotonic() >= until:
+            if budget.is_spent():
                 self._spend(group, waiting, results)
                 return
             done = 0
@@ -169,11 +179,12 @@ class ScriptProcesses:
                     b"[" + b",".join([argument for _, argument in waiting]) + b"]",
                 ):
                     for outcome in outcomes:
-                        results[waiting[done][0]] = _result(group.script, outcome)
+                        result = results[waiting[done][0]] = _result(group.script, outcome)
+                        budget.overruns -= _is_overrun(result)
                         if self._console is not None:
                             _listen(group.script, outcome.get("console"), self._console)
                         done += 1
-                    if monotonic() >= until and done < len(waiting):
+                    if budget.is_spent() and done < len(waiting):
                         break
             except ChildLostError as lost:
                 seat.lose(lost)
@@ -184,10 +195,14 @@ class ScriptProcesses:
                     lost.reason in {"time", "crashed"} or kills >= _KILLS_MAX
                 ):
                     results[waiting[done][0]] = self._blame(group.script, lost)
+                    budget.overruns -= lost.reason == "time"
                     done += 1
                     kills = 0
                 careful = True
             waiting = waiting[done:]
+
+    def _budget(self, since: float) -> _Budget:
+        return _Budget(since + self._limits.batch_ms_max / 1000, self._limits.overruns_max)
 
     def _header(self, group: _Group, count: int, *, careful: bool) -> dict[str, Any]:
         return {
@@ -205,10 +220,17 @@ class ScriptProcesses:
         return _error(script, "script_crashed", "the script's process died while it ran")
 
     def _spend(self, group: _Group, waiting: list[tuple[int, bytes]], results: list[Any]) -> None:
-        limit = self._limits.batch_ms_max
-        message = f"this tenant's scripts have used up their {limit} ms for one batch"
+        limits = self._limits
+        message = (
+            f"not tried: this tenant's scripts have used up their {limits.batch_ms_max} ms for one"
+            f" batch, or this one was stopped {limits.overruns_max} times in it"
+        )
         for index, _ in waiting:
             results[index] = _error(group.script, "script_budget", message)
+
+
+def _is_overrun(result: Any) -> bool:
+    return isinstance(result, ScriptError) and result.code == "script_time"
 
 
 def _listen(script: Script, said: Any, console: Console) -> None:
