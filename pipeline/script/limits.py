@@ -29,9 +29,9 @@ class ScriptLimits:
     slice_bytes_max: int = 1 << 20  # or when this much has come out
     request_bytes_max: int = 4 << 20  # arguments sent to a child at once; one call may exceed it
     batch_ms_max: int = 30_000  # one tenant's scripts in one batch; then `script_budget`
-    # So many calls of one script in one batch may be stopped for time; then `script_budget`, so that
-    # a script which loops holds the others up for a second, not for a call's time a message: who
-    # waits for an answer has ten.
+    # So many calls of one script in one batch may be stopped for time; then `script_budget`: a
+    # script that loops holds the others up for a second, not for a call's time a message. Sigfox
+    # waits ten seconds for an answer.
     overruns_max: int = 10
     stall_ms: int = 10_000  # a child that says nothing for so long is ended
     start_ms: int = 30_000  # a child that is not ready by then is ended

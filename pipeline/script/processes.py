@@ -68,7 +68,9 @@ class ScriptProcesses:
     """Implements `ports.ScriptPort`. Thread-safe; starts no process before the first call.
 
     Above the port's codes: `script_budget`, where one tenant's scripts have used up
-    `batch_ms_max` in one batch, or one script was stopped for time `overruns_max` times in it. `console` is given what a call said on its console (in Lua by
+    `batch_ms_max` in one batch, or one script was stopped for time `overruns_max` times in it.
+
+    `console` is given what a call said on its console (in Lua by
     `print`), where it said something; without it, consoles are silent and cost nothing.
     """
 
