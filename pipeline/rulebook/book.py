@@ -10,7 +10,6 @@ from typing import Any, Literal
 from pipeline.integrations.dialect import Dialect
 from pipeline.ports import Contract, Script
 
-
 Routine = Literal["decode_uplink", "encode_downlink", "decode_downlink"]
 """What a converter's file has a script for; the normalizer stands in that of the decoder."""
 
