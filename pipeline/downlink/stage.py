@@ -106,6 +106,8 @@ class _Step:
         """Handle one record."""
         moved: list[Downlink] = []
         queue = DeviceQueue(self._state, device_key(work.tenant, work.device), self._now_ms, moved)
+        cause = record.headers.get(EVENT_ID) or work.id
+        trace = record.headers.get(TRACE_ID, cause)
         match work:
             case RequestedDownlink():
                 self._request(record, work, queue, next(encoded))
@@ -118,13 +120,13 @@ class _Step:
             case Cancel():
                 self._cancel(record, work, queue)
             case Forget():
-                queue.forget()
-                self._reply(
-                    record, work.tenant, Reply("", status=200, body={"forgotten": work.device})
-                )
-                return
-        cause = record.headers.get(EVENT_ID) or work.id
-        self._finish(queue, moved, cause, record.headers.get(TRACE_ID, cause))
+                for downlink in queue.waiting():
+                    queue.move(downlink, State.CANCELLED, reason="forgotten", by=work.by)
+                body = {"forgotten": work.device}
+                self._reply(record, work.tenant, Reply("", status=200, body=body))
+        self._finish(queue, moved, cause, trace)
+        if isinstance(work, Forget):
+            queue.forget()
 
     def timer(self, timer: DueTimer) -> None:
         """Handle one due timer: a downlink's time ran out, or nobody said what became of an

@@ -809,6 +809,22 @@ def test_forget_leaves_nothing() -> None:
     assert bench.timers == {}
 
 
+def test_forgotten_downlinks_leave_a_trace() -> None:
+    """What waits for a device that is forgotten ends as cancelled, by whom, and is not just gone."""
+    bench = Bench()
+    bench.run(request(1))
+
+    out = bench.run(Forget("f", "t", "dev", 1, by="ann"))
+
+    (told,) = [
+        msgspec.json.decode(o.value or b"", type=Downlink)
+        for o in out
+        if o.topic == topics.DOWNLINK_STATUS
+    ]
+    assert (told.id, told.state, told.by) == ("d1", State.CANCELLED, "ann")
+    assert bench.parts[KEY] == {}
+
+
 def test_undecodable_record_is_kept() -> None:
     """A record that is not JSON of a known kind is a dead letter; the next one is handled."""
     bench = Bench()
