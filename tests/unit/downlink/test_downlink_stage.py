@@ -810,7 +810,7 @@ def test_forget_leaves_nothing() -> None:
 
 
 def test_forgotten_downlinks_leave_a_trace() -> None:
-    """What waits for a device that is forgotten ends as cancelled, by whom, and is not just gone."""
+    """What waits for a device that is forgotten ends as cancelled, by whom; it is not just gone."""
     bench = Bench()
     bench.run(request(1))
 
