@@ -33,6 +33,12 @@ _WORDS: tuple[tuple[str, str, str, bool], ...] = (
         False,
     ),
     (r"unexpected end of stream", "the quote that opens here is never closed", "", True),
+    (
+        r"expected ',' or '[\]}]', but got '\{'",
+        "a `{` in the middle of a value, within `{ }` or `[ ]`",
+        "put a value that holds `${…}` in quotes here",
+        False,
+    ),
     (r"expected ',' or '\]'", "the `[` that opens here is not closed", "add `]` or `,`", True),
     (r"expected ',' or '\}'", "the `{` that opens here is not closed", "add `}` or `,`", True),
     (

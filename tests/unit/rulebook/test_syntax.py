@@ -13,6 +13,8 @@ from pipeline.rulebook.reader import read_document
         ("a: [1, 2\nb: 3\n", "f.yaml:1:4: the `[` that opens here is not closed (add `]` or `,`)"),
         ("a: [\n", "f.yaml:2:1: a value is missing here (close the `[` or `{` above, or write"),
         ("a: {b: 1\n", "f.yaml:1:4: the `{` that opens here is not closed (add `}` or `,`)"),
+        ("a: {b: ${env:X}}\n", "f.yaml:1:9: a `{` in the middle of a value, within `{ }` or `[ ]`"),
+        ("a: [x, ${y}]\n", "f.yaml:1:9: a `{` in the middle of a value, within `{ }` or `[ ]`"),
         ("a: 1\nb: 'x\n", "f.yaml:2:4: the quote that opens here is never closed"),
         ("a: @x\n", "f.yaml:1:4: a text cannot start with `@` (put the text in quotes)"),
         ("a: %x\n", "f.yaml:1:4: a text cannot start with `%` (put the text in quotes)"),
