@@ -33,6 +33,9 @@ from pipeline.model.uplink import Link, Report, Uplink
 from pipeline.topics import DEVICE_EVENTS, REPLY
 
 STAGE = "convert"
+EVENT_BYTES_MAX = 32 * 1024 * 1024
+"""Of one event, which may be several times its uplink (bytes in base64, numbers written out). The
+log takes records of 64 MiB, and the event must fit into a dead letter."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -247,12 +250,19 @@ def _device_of(device: str | None, index: int) -> str:
 
 
 def _encoded(message: DeviceMessage) -> bytes:
-    """Return an event's JSON. MessageError (`not_encodable`): a dialect or a script gave what JSON
-    cannot say.
+    """Return an event's JSON. MessageError: a dialect or a script gave what JSON cannot say
+    (`not_encodable`), or too much of it (`event_size`).
     """
     try:
-        return _encode(message)
+        value = _encode(message)
     except (RecursionError, UnicodeEncodeError, TypeError, OverflowError) as fault:
         raise MessageError(
             f"the message cannot be written as JSON: {fault}", code="not_encodable"
         ) from None
+    if len(value) > EVENT_BYTES_MAX:
+        raise MessageError(
+            f"the message's event would have {len(value)} bytes; {EVENT_BYTES_MAX} are allowed",
+            code="event_size",
+            limit=EVENT_BYTES_MAX,
+        )
+    return value

@@ -26,6 +26,7 @@ from pipeline.rulebook.validation import validate
 ANSWER_TIMEOUT_S_MAX = 300.0
 QUEUE_MAX = 100  # waiting downlinks a device, unless the integration says otherwise
 BODY_BYTES_MAX = 1_048_576
+BODY_BYTES_LIMIT = 16_777_216  # what becomes of a body is larger, and the log's records have 64 MiB
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
@@ -130,7 +131,7 @@ class IntegrationDefaults(_Part):
 
     unanswered: Literal["requeue", "fail"] = "requeue"
     queue_max: Annotated[Count, Field(ge=1, le=10_000)] = QUEUE_MAX
-    body_bytes_max: Annotated[Count, Field(ge=1, le=67_108_864)] = BODY_BYTES_MAX
+    body_bytes_max: Annotated[Count, Field(ge=1, le=BODY_BYTES_LIMIT)] = BODY_BYTES_MAX
     ordered: bool = True
     metadata: dict[str, Any] = {}
 
@@ -150,7 +151,7 @@ class IntegrationConfig(_Part):
     answer_timeout: Annotated[Duration, Field(gt=0, le=ANSWER_TIMEOUT_S_MAX)] | None = None
     unanswered: Literal["requeue", "fail"] | None = None
     queue_max: Annotated[Count, Field(ge=1, le=10_000)] | None = None
-    body_bytes_max: Annotated[Count, Field(ge=1, le=67_108_864)] | None = None
+    body_bytes_max: Annotated[Count, Field(ge=1, le=BODY_BYTES_LIMIT)] | None = None
     ordered: bool | None = None
     metadata: dict[str, Any] = {}
     options: dict[str, Any] = {}

@@ -530,6 +530,17 @@ def test_events_are_the_same_each_time(world: Any, first_byte: Decoder) -> None:
 # ---- requests that wait ----
 
 
+def test_an_event_that_no_log_takes(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event over the size of a record is a dead letter; it must not stop the stage for ever."""
+    monkeypatch.setattr("pipeline.convert.outcome.EVENT_BYTES_MAX", 1_000)
+    world.integration("app", "http", options={"device_field": "device"})
+    body = b'{"device": "d", "v": [' + b"1e9," * 100 + b"1]}"
+
+    letter = world.run(world.record("app", Request(body=body))).letter
+
+    assert (letter.reason, letter.value) == ("event_size", body)
+
+
 def test_a_waiting_request_gets_one_window(world: Any, wait: Wait) -> None:
     """The device's event opens the window, with the repeat key; the reply address goes with it."""
     world.integration("sf", "sigfox")

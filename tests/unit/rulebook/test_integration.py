@@ -140,7 +140,7 @@ AUTHENTICATION = (
         ("queue_max: 0", "1:12: must be at least 1"),
         ("queue_max: true", "1:12: must be a whole number"),
         ("queue_max: 1.5", "1:12: must be a whole number"),
-        ("body_bytes_max: 99999999999", "1:17: must be at most 67,108,864"),
+        ("body_bytes_max: 99999999999", "1:17: must be at most 16,777,216"),
         ("metadata: [1]", "1:1: must be a mapping (`key: value`)"),
         ("options: 5", "1:10: must be a mapping (`key: value`)"),
         ("options: {servr: x}", "1:11: unknown key `servr` (did you mean `server`?)"),
