@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -25,6 +25,9 @@ from pipeline.stream.settings import EngineSettings
 from pipeline.stream.sqlite import wall_clock_ms
 
 __all__ = ["FaustEngine", "FaustSettings", "StageApp", "make_app"]
+
+# What `drain` waits for the app to look at its offsets.
+ANSWER_S = 10.0
 
 _log = structlog.get_logger(__name__)
 
@@ -45,7 +48,7 @@ class FaustEngine:
         clock: Callable[[], int] = wall_clock_ms,
     ) -> None:
         """Take the stages. UsageError: two have the same name, or a file of TLS is not usable."""
-        self._topics = [settings.kafka.topic(stage.topic) for stage in stages]
+        self._topics = [stage.topic for stage in stages]
         self._settings = settings
         self._app = make_app(stages, settings, limits, metrics, clock)
         self._loop = asyncio.new_event_loop()
@@ -100,11 +103,32 @@ class FaustEngine:
             time.sleep(0.02)
         return False
 
+    def lag(self) -> dict[tuple[str, str], int]:
+        """Return how many records are not committed, by topic and consumer group; empty while
+        the app is not up. Blocks for a request to the brokers.
+        """
+        if not self.running:
+            return {}
+        asked = asyncio.run_coroutine_threadsafe(
+            _lag(self._app, self._topics, self._settings.kafka), self._loop
+        )
+        return {
+            (topic, self._app.conf.id): records for topic, records in asked.result(ANSWER_S).items()
+        }
+
     def _ask_idle(self) -> bool:
+        question = self._idle()
         try:
-            return asyncio.run_coroutine_threadsafe(self._idle(), self._loop).result(10)
+            answer = asyncio.run_coroutine_threadsafe(question, self._loop)
+        except RuntimeError:  # The loop was closed just now.
+            question.close()
+            return False
+        try:
+            return answer.result(ANSWER_S)
+        except (CancelledError, TimeoutError):
+            return False
         except Exception:
-            if self.failed.done():
+            if self._stop.is_set() or self.failed.done():
                 return False
             raise
 
@@ -114,7 +138,7 @@ class FaustEngine:
             return False
         await self._app.consumer.commit()
         lag = await _lag(self._app, self._topics, self._settings.kafka)
-        return not lag and all(runner.idle() for runner in self._app.runners)
+        return not any(lag.values()) and all(runner.idle() for runner in self._app.runners)
 
     def _fail(self, error: BaseException) -> None:
         self._error = self._error or error
@@ -168,11 +192,12 @@ class FaustEngine:
         self._loop.close()
 
 
-async def _lag(app: StageApp, topics: Sequence[str], settings: KafkaSettings) -> int:
-    """Return how many records of these topics the app's group has not committed.
+async def _lag(app: StageApp, topics: Sequence[str], settings: KafkaSettings) -> dict[str, int]:
+    """Return how many records of each topic the app's group has not committed.
 
     By clients of its own: what Faust's consumer is asked waits behind its own fetch, seconds long.
     """
+    names = {settings.topic(topic): topic for topic in topics}
     admin = AIOKafkaAdminClient(**settings.aiokafka())
     async with AIOKafkaConsumer(**settings.aiokafka()) as consumer:
         try:
@@ -181,11 +206,14 @@ async def _lag(app: StageApp, topics: Sequence[str], settings: KafkaSettings) ->
         finally:
             await admin.close()
         places = [
-            TopicPartition(topic, number)
-            for topic in topics
-            for number in range(app.consumer.topic_partitions(topic) or 0)
+            TopicPartition(name, number)
+            for name in names
+            for number in range(app.consumer.topic_partitions(name) or 0)
         ]
         ends = await consumer.end_offsets(places)
         first = await consumer.beginning_offsets(places)
-    done = {place: found.offset for place, found in committed.items()}
-    return sum(max(0, ends[place] - max(done.get(place, 0), first[place])) for place in places)
+    found = dict.fromkeys(topics, 0)
+    for place in places:
+        done = max(committed[place].offset if place in committed else 0, first[place])
+        found[names[place.topic]] += max(0, ends[place] - done)
+    return found

@@ -6,7 +6,6 @@ In: stages and settings. Out: a `faust.App`, which `faust -A … worker` runs, o
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -45,8 +44,10 @@ class StageApp(faust.App):
             await self.crash(error)
 
     async def on_first_start(self) -> None:
-        """Look at the topics before anything is read. UsageError: one is missing or differs."""
-        await super().on_first_start()
+        """Look at the topics before anything is read. UsageError: one is missing or differs.
+
+        Faust makes its folders here; there is nothing to put in them.
+        """
         await self.needs()
 
     async def on_stop(self) -> None:
@@ -70,41 +71,8 @@ def make_app(
     names = [stage.name for stage in stages]
     if len(set(names)) != len(names):
         raise UsageError(f"Stages of one engine need different names: {', '.join(names)}")
-    kafka = settings.kafka
-    security = kafka.security
     app = StageApp(
-        kafka.group(settings.app_id or f"faust-{'-'.join(names)}"),
-        broker=[f"kafka://{address}" for address in kafka.bootstrap.split(",")],
-        broker_credentials=_credentials(security),
-        broker_client_id=kafka.client_id,
-        broker_commit_interval=settings.commit_s,
-        broker_session_timeout=kafka.session_timeout_s,
-        broker_heartbeat_interval=kafka.heartbeat_s,
-        broker_rebalance_timeout=kafka.rebalance_timeout_s,
-        broker_max_poll_interval=settings.stall_s,
-        consumer_max_fetch_size=kafka.partition_fetch_bytes_max,
-        producer_acks=-1,
-        producer_max_batch_size=kafka.batch_bytes_max,
-        producer_max_request_size=kafka.record_bytes_max,
-        producer_request_timeout=settings.write_timeout_s,
-        producer_partitioner=_partition,
-        processing_guarantee="at_least_once",
-        stream_buffer_maxsize=settings.buffer_records,
-        # The runner lets the batch under way end, and no more: a stage that waits to try again
-        # would hold up the whole group.
-        stream_wait_empty=False,
-        # What a stage did not finish is never acked for it.
-        stream_ack_exceptions=False,
-        stream_ack_cancelled_tasks=False,
-        # Standbys would hold a second copy of other workers' state in memory.
-        table_standby_replicas=0,
-        # The table of topics says what there is; Faust makes none.
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        # Its pages would show state to whoever asks.
-        web_enabled=False,
-        datadir=settings.data_folder or tempfile.mkdtemp(prefix="funicular-faust-"),
-        autodiscover=False,
+        settings.kafka.group(settings.app_id or f"faust-{'-'.join(names)}"), **_options(settings)
     )
     app.needs = lambda: check_topics(stages, settings)
     runners = [
@@ -137,6 +105,43 @@ def make_app(
             runner.resume()
 
     return app
+
+
+def _options(settings: FaustSettings) -> dict[str, Any]:
+    """Return Faust's own settings; where its default is good, it is left."""
+    kafka = settings.kafka
+    return {
+        "broker": [f"kafka://{address}" for address in kafka.bootstrap.split(",")],
+        "broker_credentials": _credentials(kafka.security),
+        "broker_client_id": kafka.client_id,
+        "broker_commit_interval": settings.commit_s,
+        "broker_session_timeout": kafka.session_timeout_s,
+        "broker_heartbeat_interval": kafka.heartbeat_s,
+        "broker_rebalance_timeout": kafka.rebalance_timeout_s,
+        "broker_max_poll_interval": settings.stall_s,
+        "consumer_max_fetch_size": kafka.partition_fetch_bytes_max,
+        "producer_acks": -1,
+        "producer_max_batch_size": kafka.batch_bytes_max,
+        "producer_max_request_size": kafka.record_bytes_max,
+        "producer_request_timeout": settings.write_timeout_s,
+        "producer_partitioner": _partition,
+        "processing_guarantee": "at_least_once",
+        "stream_buffer_maxsize": settings.buffer_records,
+        # The runner lets the batch under way end, and no more: a stage that waits to try again
+        # would hold up the whole group.
+        "stream_wait_empty": False,
+        # What a stage did not finish is never acked for it.
+        "stream_ack_exceptions": False,
+        "stream_ack_cancelled_tasks": False,
+        # Standbys would hold a second copy of other workers' state in memory.
+        "table_standby_replicas": 0,
+        # The table of topics says what there is; Faust makes none.
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        # Its pages would show state to whoever asks.
+        "web_enabled": False,
+        "autodiscover": False,
+    }
 
 
 def _add_stage(

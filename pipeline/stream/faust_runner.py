@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import structlog
@@ -23,8 +23,10 @@ from pipeline.model.dead_letter import bury
 from pipeline.model.record import Outgoing, Record
 from pipeline.ports import Batch, DeviceState, Stage
 from pipeline.stream.faust_settings import FaustSettings
-from pipeline.stream.faust_state import PartitionState, Row, rows
+from pipeline.stream.faust_state import PartitionState, rows
 from pipeline.stream.faust_table import StateTable
+from pipeline.stream.kafka_changes import Change
+from pipeline.stream.kafka_records import header_bytes, header_texts, key_text
 from pipeline.stream.partitioner import partition_of
 from pipeline.stream.settings import EngineSettings
 
@@ -260,15 +262,14 @@ class FaustRunner:
         message = event.message
         # aiokafka's consumer gives pairs of text and bytes; Faust's type allows more.
         headers: Any = message.headers or ()
-        pairs: Iterable[tuple[str, bytes | None]] = headers
         return Record(
             self.stage.topic,
             message.partition,
             message.offset,
             round(message.timestamp * 1000),
-            (message.key or b"").decode("utf-8", "replace"),
+            key_text(message.key),
             message.value,
-            {name: (value or b"").decode("utf-8", "replace") for name, value in pairs},
+            header_texts(headers),
         )
 
     async def _handle(
@@ -298,7 +299,7 @@ class FaustRunner:
             if not self._open or self._stopping:
                 raise _GivenUpError
 
-    def _rows(self, kept: DeviceState, batch: Batch, now_ms: int) -> list[Row]:
+    def _rows(self, kept: DeviceState, batch: Batch, now_ms: int) -> list[Change]:
         if self._table is not None:
             return rows(kept.changes, kept.timer_changes, batch.timers, now_ms)
         if kept.changes or kept.timer_changes:
@@ -307,7 +308,7 @@ class FaustRunner:
         return []
 
     async def _write(
-        self, partition: int, outputs: Sequence[Outgoing], changes: Sequence[Row]
+        self, partition: int, outputs: Sequence[Outgoing], changes: Sequence[Change]
     ) -> None:
         """Return when Kafka has acknowledged all of it. Raises when it has not."""
         send = self._app.producer.send
@@ -315,17 +316,11 @@ class FaustRunner:
         sent: list[Awaitable[Any]] = []
         try:
             for out in outputs:
-                headers = [(key, value.encode()) for key, value in out.headers.items()]
+                key, headers = out.key.encode("utf-8", "surrogateescape"), header_bytes(out.headers)
                 sent.append(
-                    await send(
-                        name(out.topic),
-                        out.key.encode(),
-                        out.value,
-                        out.partition,
-                        None,
-                        headers,
-                    )
+                    await send(name(out.topic), key, out.value, out.partition, None, headers)
                 )
+            # One by one, so that those before one that fails are waited for.
             for key, value in changes:
                 sent.append(await send(self._changelog, key, value, partition, None, None))
         finally:

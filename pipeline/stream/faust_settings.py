@@ -32,8 +32,6 @@ class FaustSettings:
     kafka: KafkaSettings = field(default_factory=KafkaSettings)
     app_id: str = ""
     synchronous_downlinks: bool = False
-    # Faust's folder; the engine keeps nothing there. Empty: one of this process's own.
-    data_folder: str = ""
     # A batch waits for more records for so long; each event costs Faust 0.1 ms to hand over.
     linger_s: float = 0.01
     # How often offsets of what is done are committed; a crash repeats what was done since.
@@ -61,7 +59,6 @@ class FaustSettings:
             kafka=KafkaSettings.from_url(kafka, env),
             app_id=env.get(f"{ENVIRONMENT}APP_ID", ""),
             synchronous_downlinks=_flag(env, "SYNCHRONOUS_DOWNLINKS"),
-            data_folder=env.get(f"{ENVIRONMENT}DATA_FOLDER", ""),
             linger_s=_seconds(env, "LINGER_S", 0.01),
             commit_s=_seconds(env, "COMMIT_S", 1.0),
         )

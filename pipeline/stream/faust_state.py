@@ -3,13 +3,9 @@
 In come records of the changelog, at a restore and with each batch; out go a key's parts, timers
 that are due, and the partition's time. Pure: no Faust, no I/O.
 
-A record's key is fields between `#`, with `%` and `#` in them as `%25` and `%23`:
-  `tenant/device#part`          value: the part as JSON
-  `tenant/device#timer#name`    value: `[due_ms, data]`
-  `#clock#now`                  value: the partition's time in ms
-A record without a value deletes. The clock is written last in each batch: so the last record of
-a changelog is never a deletion, which compaction would take away, and Faust's restore waits for
-the last record by its offset.
+Records are those of `kafka_changes`, and one more, the partition's time, under `CLOCK`. It is
+written last in each batch: so the last record of a changelog is never a deletion, which
+compaction would take away one day, while Faust's restore waits for the last record by its offset.
 """
 
 from __future__ import annotations
@@ -21,13 +17,10 @@ from typing import Any
 import orjson
 
 from pipeline.ports import DueTimer
+from pipeline.stream.kafka_changes import Change, changes_of, read_key, timer_key
 
-Row = tuple[bytes, bytes | None]
-"""A record of the changelog: key and value."""
-
+# No part has this key: a `#` in a part's name is written as %23.
 CLOCK = b"#clock#now"
-_TIMER = "timer"
-_FIELDS_OF_A_PART = 2
 
 
 def rows(
@@ -35,22 +28,15 @@ def rows(
     timer_changes: Mapping[tuple[str, str], tuple[int, Any] | None],
     fired: Iterable[DueTimer],
     now_ms: int,
-) -> list[Row]:
+) -> list[Change]:
     """Return what a batch changed. TypeError: a value is no JSON; nothing was changed."""
-    found: list[Row] = [
-        (_key(key, part), None if value is None else orjson.dumps(value))
-        for (key, part), value in changes.items()
-    ]
+    found = changes_of(changes, timer_changes)
     found += [
-        (_key(timer.key, _TIMER, timer.name), None)
+        Change(timer_key(timer.key, timer.name), None)
         for timer in fired
         if (timer.key, timer.name) not in timer_changes
     ]
-    found += [
-        (_key(key, _TIMER, name), None if timer is None else orjson.dumps(timer))
-        for (key, name), timer in timer_changes.items()
-    ]
-    found.append((CLOCK, b"%d" % now_ms))
+    found.append(Change(CLOCK, b"%d" % now_ms))
     return found
 
 
@@ -64,19 +50,17 @@ class PartitionState:
         # May name timers that are gone or were moved; `timers` says what counts.
         self._queue: list[tuple[int, str, str]] = []
 
-    def apply(self, changes: Iterable[Row]) -> None:
+    def apply(self, changes: Iterable[Change]) -> None:
         """Take in records of the changelog, in their order. ValueError: one is not ours."""
-        for key, value in changes:
-            fields = [_unescape(each) for each in key.decode().split("#")]
-            if len(fields) == _FIELDS_OF_A_PART:
-                self._part(fields[0], fields[1], value)
-            elif key == CLOCK:
+        for written, value in changes:
+            if written == CLOCK:
                 self.now_ms = max(self.now_ms, int(value or b"0"))
-            elif len(fields) == _FIELDS_OF_A_PART + 1 and fields[1] == _TIMER:
-                self._timer(fields[0], fields[2], value)
+                continue
+            key, name, is_timer = read_key(written)
+            if is_timer:
+                self._timer(key, name, value)
             else:
-                msg = f"The changelog has a record of key {key!r}, which no Faust app wrote"
-                raise ValueError(msg)
+                self._part(key, name, value)
 
     def load(self, key: str) -> dict[str, Any]:
         """Return a key's parts, decoded."""
@@ -122,17 +106,3 @@ class PartitionState:
         due_ms, data = orjson.loads(value)
         self.timers[key, name] = (due_ms, orjson.dumps(data))
         heappush(self._queue, (due_ms, key, name))
-
-
-def _key(*fields: str) -> bytes:
-    return "#".join(map(_escape, fields)).encode()
-
-
-def _escape(text: str) -> str:
-    if "%" in text or "#" in text:
-        return text.replace("%", "%25").replace("#", "%23")
-    return text
-
-
-def _unescape(text: str) -> str:
-    return text.replace("%23", "#").replace("%25", "%") if "%" in text else text

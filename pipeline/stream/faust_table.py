@@ -16,6 +16,7 @@ from faust.stores.base import Store
 from faust.types import TP, AppT, EventT
 
 from pipeline.stream.faust_state import PartitionState
+from pipeline.stream.kafka_changes import Change
 
 
 class StateStore(Store[bytes, bytes]):
@@ -48,8 +49,8 @@ class StateStore(Store[bytes, bytes]):
         for event in batch:
             message = event.message
             try:
-                row = (message.key or b"", message.value)
-                self.partition(message.partition).apply([row])
+                change = Change(message.key or b"", message.value)
+                self.partition(message.partition).apply([change])
             except (ValueError, UnicodeError) as error:
                 self.broken = error
 

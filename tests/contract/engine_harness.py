@@ -18,6 +18,7 @@ from pipeline.model.record import Outgoing, Record
 from pipeline.ports import Batch, DeviceState, Stage
 from pipeline.stream import EngineSettings, LogSettings, MemoryEngine, SqliteEngine, SqliteLog
 from tests.contract.clock import Clock
+from tests.contract.faust_harness import FaustHarness
 from tests.contract.kafka_harness import KafkaHarness
 
 DRAIN_S = 20.0
@@ -165,10 +166,11 @@ class MemoryHarness:
         return sum(self.engine.lag().values())
 
 
-HARNESSES: tuple[type[Harness], ...] = (SqliteHarness, MemoryHarness, KafkaHarness)
+HARNESSES: tuple[type[Harness], ...] = (SqliteHarness, MemoryHarness, KafkaHarness, FaustHarness)
 # Those that need a broker run in one process of xdist, which starts it once.
 MARKS: dict[str, Sequence[pytest.MarkDecorator]] = {
-    "kafka": (pytest.mark.kafka, pytest.mark.xdist_group("kafka"))
+    kind.name: (pytest.mark.kafka, pytest.mark.xdist_group("kafka"))
+    for kind in (KafkaHarness, FaustHarness)
 }
 
 
