@@ -13,6 +13,10 @@ from pipeline.demo.fleet import KINDS
 from pipeline.model.downlink import State
 
 ROWS_MAX = 30
+DEVICE_WIDTH = 18
+NODE_WIDTH = 32
+# Every downlink begins with these; room is short.
+_EARLY = {State.REQUESTED, State.ENCODED, State.QUEUED}
 _COLOURS = {
     State.ACKNOWLEDGED: "bold green",
     State.ACCEPTED: "green",
@@ -52,10 +56,10 @@ def _head(board: Board, intro: list[str], running_s: float) -> Panel:
     return Panel(Group(flow, *about), title=f"Funicular demo, {minutes}:{seconds:02d}")
 
 
-def _table(*columns: str) -> Table:
+def _table(first: str, second: str, *, width: int = DEVICE_WIDTH) -> Table:
     table = Table(box=None, expand=True, pad_edge=False, header_style="dim")
-    for number, column in enumerate(columns):
-        table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=3 if number else 2)
+    table.add_column(first, no_wrap=True, overflow="ellipsis", width=width)
+    table.add_column(second, no_wrap=True, overflow="ellipsis", ratio=1)
     return table
 
 
@@ -67,10 +71,10 @@ def _uplinks(board: Board) -> Panel:
 
 
 def _rules(board: Board) -> Panel:
-    table = _table("rule node", "outlet, times")
+    table = _table("rule node", "times, outlet", width=NODE_WIDTH)
     for fired in board.fired()[:ROWS_MAX]:
         style = "" if fired.recently else "dim"
-        times = f"{fired.outlet} {fired.times}"
+        times = f"{fired.times} {fired.outlet}"
         table.add_row(Text(f"{fired.chain}/{fired.node}", style), Text(times, style))
     return Panel(table, title="rules that fired")
 
@@ -81,7 +85,8 @@ def _downlinks(board: Board) -> Panel:
         downlink = life.downlink
         text = Text((downlink.payload or b"").hex() or in_words(downlink.fields or {}))
         text.append(" ")
-        for number, state in enumerate(life.states):
+        told = [state for state in life.states if state not in _EARLY] or life.states[-1:]
+        for number, state in enumerate(told):
             text.append(" → " if number else "", "dim")
             text.append(state.value, _COLOURS.get(state, "dim"))
         if downlink.possibly_delivered:

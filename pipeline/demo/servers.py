@@ -32,6 +32,7 @@ IN_FLIGHT_MAX = 1_000  # uplinks on their way at once; more are lost, as in a re
 TICK_S = 0.02
 WINDOW_S = 0.25  # from a LoRaWAN uplink to its receive window; 1 to 5 s in the air
 READY_EVERY_S = 0.1
+STOP_TIMEOUT_S = 1.0  # for requests that are being answered
 
 D = TypeVar("D", bound=Device)
 
@@ -78,7 +79,7 @@ class Simulation:
         ttn, tts, _ = self._servers
         ttn.serve(app)
         tts.serve(app)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_TIMEOUT_S)
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port)
         await site.start()
@@ -249,7 +250,10 @@ def main(*, funicular: str, host: str, port: int, **settings: Any) -> None:
     if not funicular:
         # Ctrl-C reaches the whole group of processes; the one that started this one ends it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_serve(simulation, funicular, host, port))
+    try:
+        asyncio.run(_serve(simulation, funicular, host, port))
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from None
 
 
 async def _serve(simulation: Simulation, funicular: str, host: str, port: int) -> None:

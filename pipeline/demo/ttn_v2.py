@@ -132,7 +132,7 @@ class TtnV2:
         try:
             asked = orjson.loads(await request.read())
             session, payload, schedule = self._asked(asked)
-        except (ValueError, TypeError, KeyError) as fault:
+        except (ValueError, TypeError, KeyError, AttributeError) as fault:
             return _error(400, f"invalid downlink: {fault}")
         if session is None:
             return _error(404, "device not found")

@@ -11,7 +11,6 @@ import math
 import secrets
 import time
 from base64 import b64decode, b64encode
-from binascii import Error as BadBase64
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,7 +140,7 @@ class TtsV3Api:
             downlinks = [
                 _downlink(document, f_cnt + number) for number, document in enumerate(documents, 1)
             ]
-        except (orjson.JSONDecodeError, AttributeError, TypeError, BadBase64) as fault:
+        except (ValueError, AttributeError, TypeError) as fault:
             raise Refusal("decode_body", f"decode body: {fault}") from None
         if len(downlinks) + (waiting if operation == "push" else 0) > QUEUE_MAX:
             raise Refusal("queue_capacity", "downlink queue capacity exceeded")
