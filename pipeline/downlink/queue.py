@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import orjson
 
+from pipeline.errors import MessageError
 from pipeline.model.downlink import UNDER_WAY, WAITING, Downlink, State, may_move
 from pipeline.model.uplink import Link
 from pipeline.ports import DeviceState
@@ -201,8 +203,18 @@ class DeviceQueue:
         return True
 
     def keep(self, downlink: Downlink) -> None:
-        """Store a downlink as it is, without a move."""
-        self._state.put(self._key, f"downlink/{downlink.id}", msgspec.to_builtins(downlink))
+        """Store a downlink as it is, without a move.
+
+        MessageError (code `state`): it holds a value that no engine's state can keep, as a whole
+        number past 64 bits, which a device or a network server may well send.
+        """
+        stored = msgspec.to_builtins(downlink)
+        try:
+            orjson.dumps(stored)
+        except TypeError as error:
+            text = f"a value of the downlink cannot be kept: {error}"
+            raise MessageError(text, code="state", downlink=downlink.id) from error
+        self._state.put(self._key, f"downlink/{downlink.id}", stored)
 
     def remember_window(self, window_key: str, downlink_id: str) -> None:
         """Remember which downlink (empty: none) a request got."""

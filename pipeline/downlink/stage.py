@@ -103,7 +103,18 @@ class _Step:
         self.buried: Counter[str] = Counter()
 
     def work(self, record: Record, work: DownlinkWork, encoded: Any) -> None:
-        """Handle one record."""
+        """Handle one record; one that cannot be handled leaves nothing but its dead letter."""
+        mark, made = self._state.savepoint(), len(self.outputs)
+        try:
+            self._work(record, work, encoded)
+        except MessageError as fault:
+            self._state.rollback(mark)
+            del self.outputs[made:]
+            self.bury(record, fault.code, fault.message, fault.detail)
+            error = {"error": {"code": fault.code, "message": fault.message}}
+            self._reply(record, work.tenant, Reply("", status=422, body=error))
+
+    def _work(self, record: Record, work: DownlinkWork, encoded: Any) -> None:
         moved: list[Downlink] = []
         queue = DeviceQueue(self._state, device_key(work.tenant, work.device), self._now_ms, moved)
         cause = record.headers.get(EVENT_ID) or work.id

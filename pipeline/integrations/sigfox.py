@@ -82,7 +82,7 @@ class _Callback(msgspec.Struct):
     deviceTypeId: str | int | None = None  # noqa: N815
     lqi: str | int | None = None
     computedLocation: dict[str, Any] | None = None  # noqa: N815
-    infoCode: int | None = None  # noqa: N815
+    infoCode: Uint32 | None = None  # noqa: N815
     infoMessage: str | None = None  # noqa: N815
     downlinkAck: bool | None = None  # noqa: N815
     downlinkOverusage: bool | None = None  # noqa: N815

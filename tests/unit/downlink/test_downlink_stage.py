@@ -825,6 +825,20 @@ def test_forgotten_downlinks_leave_a_trace() -> None:
     assert bench.parts[KEY] == {}
 
 
+def test_values_that_no_state_keeps() -> None:
+    """A number past 64 bits, in what is asked for or in a report of it, is a dead letter of its own
+    record: it must not stop the stage, and what stood before stands.
+    """
+    bench = Bench(synchronous=False, dialect=FakeDialect(takes_fields=True), encoder=None)
+    asked = bench.run(request(1, fields={"v": 10**30}), request(2), request(3))
+    told = bench.run(report(State.SENT, "d2", detail={"info_code": 10**30}))
+
+    assert [letter.reason for letter in letters(asked) + letters(told)] == ["state", "state"]
+    assert status(bench, "d2").state is State.SENDING
+    assert states(bench.run(report(State.SENT, "d2")))[0] == "sent"
+    assert status(bench, "d3").state is State.SENDING
+
+
 def test_undecodable_record_is_kept() -> None:
     """A record that is not JSON of a known kind is a dead letter; the next one is handled."""
     bench = Bench()
