@@ -14,7 +14,7 @@ from pipeline.model.downlink import State
 
 ROWS_MAX = 30
 DEVICE_WIDTH = 18
-NODE_WIDTH = 32
+FRAME_WIDTH = 4
 # Every downlink begins with these; room is short.
 _EARLY = {State.REQUESTED, State.ENCODED, State.QUEUED}
 _COLOURS = {
@@ -29,11 +29,12 @@ _COLOURS = {
 }
 
 
-def layout(board: Board, intro: list[str], running_s: float) -> Layout:
-    """Return one frame."""
+def layout(board: Board, intro: list[str], running_s: float, width: int) -> Layout:
+    """Return one frame, `width` characters wide. The intro is folded, so that it can be copied."""
     whole = Layout()
+    intro_rows = sum(-(-len(line) // max(1, width - FRAME_WIDTH)) for line in intro)
     whole.split_column(
-        Layout(_head(board, intro, running_s), size=len(intro) + 3),
+        Layout(_head(board, intro, running_s), size=intro_rows + 3),
         Layout(name="middle", ratio=3),
         Layout(name="below", ratio=3),
         Layout(_loops(board), ratio=2, minimum_size=5),
@@ -51,7 +52,7 @@ def _head(board: Board, intro: list[str], running_s: float) -> Panel:
         flow.append(step, "bold")
         flow.append(f" {rates.get(step, 0):.0f}/s", "cyan")
         flow.append(f" ({totals[step]:.0f})", "dim")
-    about = [Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in intro]
+    about = [Text(line, "dim", overflow="fold") for line in intro]
     minutes, seconds = divmod(int(running_s), 60)
     return Panel(Group(flow, *about), title=f"Funicular demo, {minutes}:{seconds:02d}")
 
@@ -71,11 +72,12 @@ def _uplinks(board: Board) -> Panel:
 
 
 def _rules(board: Board) -> Panel:
-    table = _table("rule node", "times, outlet", width=NODE_WIDTH)
+    table = _table("times", "rule node, outlet", width=6)
     for fired in board.fired()[:ROWS_MAX]:
         style = "" if fired.recently else "dim"
-        times = f"{fired.times} {fired.outlet}"
-        table.add_row(Text(f"{fired.chain}/{fired.node}", style), Text(times, style))
+        outlet = "" if fired.outlet == "then" else f" → {fired.outlet}"
+        node = f"{fired.chain}/{fired.node}{outlet}"
+        table.add_row(Text(str(fired.times), style), Text(node, style))
     return Panel(table, title="rules that fired")
 
 

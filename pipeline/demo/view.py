@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.layout import Layout
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
@@ -81,7 +82,7 @@ class View:
         if self._plain:
             self._lines(news, changed, closed, now_s)
         elif self._live is not None:
-            self._live.update(layout(self.board, self._intro, now_s - self._began_s), refresh=True)
+            self._live.update(self._frame(now_s - self._began_s), refresh=True)
 
     def summary(self) -> None:
         """Show the counts, at the end."""
@@ -93,7 +94,7 @@ class View:
                 self._say(line)
         else:
             self._live = Live(
-                layout(self.board, self._intro, 0.0),
+                self._frame(0.0),
                 console=self._console,
                 screen=True,
                 auto_refresh=False,
@@ -110,6 +111,9 @@ class View:
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+    def _frame(self, running_s: float) -> Layout:
+        return layout(self.board, self._intro, running_s, self._console.width)
 
     def _lines(
         self, news: News, changed: list[Changed], closed: list[ClosedLoop], now_s: float

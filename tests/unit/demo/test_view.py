@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 
 import msgspec
+import pytest
 from rich.console import Console
 
 from pipeline.demo.news import News
@@ -94,13 +96,28 @@ def test_layout_on_a_terminal() -> None:
 
     shown = text.getvalue()
     for part in (
-        "newest uplinks", "temperature=23 fan=on", "thermostats/cool", "7 then", "0100dc",
+        "newest uplinks", "temperature=23 fan=on", "thermostats/cool", "0100dc",
         "sending", "cooling=true, by a rule", "too warm 23.1 °C", "closed loops: 1 thermostat",
         "curl -X PATCH", "Ctrl-C",
     ):  # fmt: skip
         assert part in shown, part
     assert "thermostats/archive" not in shown
     assert shown.index("\x1b[?1049h") < shown.index("\x1b[?1049l"), "the screen is given back"
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (40, 10), (8, 3)])
+def test_small_terminals(width: int, height: int) -> None:
+    """However small the terminal, a frame is drawn; where it fits, the `curl` line is whole."""
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=width, height=height)
+    view = View(story(), ADDRESSES, funicular=FUNICULAR, console=console, plain=False)
+    view.update()
+
+    console.print(view._frame(3.0))
+
+    if width == 80:
+        shown = "".join(text.getvalue().split()).replace("│", "")
+        assert "acme:thermostat-1/attributes/shared" in re.sub(r"\x1b\[\d*m", "", shown)
 
 
 def test_failed_downlink_says_why() -> None:
