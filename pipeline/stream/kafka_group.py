@@ -99,9 +99,9 @@ class Group:
     def metadata(self) -> object | None:
         """Return what proves to the brokers that our partitions are ours.
 
-        None: they are not any more, though the news has not come yet. Without this check a worker
-        that was paused for long would commit: once librdkafka knows that it is out it says that it
-        is nobody, and of nobody the brokers check nothing.
+        None: they are not any more, though the news has not come yet. librdkafka, once it knows
+        that it is out, says that it is nobody; and of somebody who says so and names no generation
+        brokers check nothing at all.
         """
         consumer = self._open_consumer()
         found: Any = consumer.consumer_group_metadata()

@@ -25,6 +25,8 @@ from pipeline.stream.kafka_settings import KafkaSettings
 
 _log = structlog.get_logger(__name__)
 _FULL_S = 0.02
+# Half of what brokers take by default.
+_LARGE_BYTES = 512 * 1024
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 _FENCED = frozenset(
     {
@@ -74,6 +76,8 @@ class Transactions:
         self._stage = stage
         self._producer: Producer | None = None
         self._timeout_s = settings.transaction_timeout_s
+        self._large = False
+        self._refused: KafkaError | None = None
 
     @property
     def ready(self) -> bool:
@@ -115,10 +119,14 @@ class Transactions:
         assert producer is not None
         began = time.perf_counter()
         last: dict[int, int] = {}
+        self._large = False
+        self._refused = None
         try:
             producer.begin_transaction()
             for work in works:
                 self._produce(producer, work, changelog, last)
+            if self._large:
+                self._wait_for_large(producer)
             producer.send_offsets_to_transaction(
                 [
                     TopicPartition(topic, work.partition, work.following, work.metadata)
@@ -150,10 +158,15 @@ class Transactions:
             partition = -1 if out.partition is None else out.partition
             arguments = (prefix + out.topic, out.value, out.key, partition)
             headers: Any = out.headers
+            told = None
+            if out.value is not None and len(out.value) > _LARGE_BYTES:
+                self._large = True
+                told = self._large_delivered
             try:
-                append(*arguments, timestamp=time_ms, headers=headers)
+                append(*arguments, timestamp=time_ms, headers=headers, on_delivery=told)
             except BufferError:
-                self._patiently(producer, *arguments, timestamp=time_ms, headers=headers)
+                more = {"timestamp": time_ms, "headers": headers, "on_delivery": told}
+                self._patiently(producer, *arguments, **more)
         if not work.changes:
             return
 
@@ -165,11 +178,24 @@ class Transactions:
         for number, change in enumerate(work.changes):
             entry = (changelog, change.value, change.key, work.partition)
             # The last one's offset tells the others': they are of one partition, in order.
-            told = delivered if number == end else None
+            on_delivery = delivered if number == end else None
             try:
-                append(*entry, timestamp=time_ms, on_delivery=told)
+                append(*entry, timestamp=time_ms, on_delivery=on_delivery)
             except BufferError:
-                self._patiently(producer, *entry, timestamp=time_ms, on_delivery=told)
+                self._patiently(producer, *entry, timestamp=time_ms, on_delivery=on_delivery)
+
+    def _large_delivered(self, error: KafkaError | None, _message: Any) -> None:
+        if error is not None and self._refused is None:
+            self._refused = error
+
+    def _wait_for_large(self, producer: Producer) -> None:
+        """See whether the brokers take what is large: a commit would say so only by its timeout."""
+        deadline = time.monotonic() + self._timeout_s
+        while self._refused is None and producer.flush(_FULL_S):
+            if time.monotonic() > deadline:
+                return
+        if self._refused is not None:
+            raise KafkaException(self._refused)
 
     def _patiently(self, producer: Producer, *arguments: Any, **more: Any) -> None:
         """Produce when there is room in the queue again."""

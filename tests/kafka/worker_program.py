@@ -17,12 +17,16 @@ from typing import Any
 
 from confluent_kafka import Producer
 
+from pipeline.model.record import Outgoing
+from pipeline.ports import Batch, DeviceState
 from pipeline.stream import kafka_transactions
 from pipeline.stream.kafka import KafkaEngine
 from pipeline.stream.kafka_limits import KafkaEngineSettings
 from pipeline.stream.kafka_settings import KafkaSettings
 from tests.contract.kill_program import Count
 
+# The heartbeat that hears that we are out comes within a third of this.
+AFTER_STOP_S = 1.0
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 
@@ -61,6 +65,20 @@ class Failing(Producer):  # type: ignore[misc]
         self._harm("committed")
 
 
+class FailingCount(Count):
+    """The stage, whose process may come to harm while it handles a batch."""
+
+    def handle(self, batch: Batch, state: DeviceState, now_ms: int) -> list[Outgoing]:
+        """Handle a batch; after a stop go on only when librdkafka has had the news."""
+        outputs = super().handle(batch, state, now_ms)
+        if Failing.at == "handle":
+            Failing.left -= 1
+            if Failing.left == 0:
+                os.kill(os.getpid(), Failing.how)
+                time.sleep(AFTER_STOP_S)
+        return outputs
+
+
 def main(text: str) -> None:
     """Run until killed, or told to stop by SIGTERM."""
     given = json.loads(text)
@@ -75,7 +93,7 @@ def main(text: str) -> None:
         session_timeout_s=given.get("session_timeout_s", 2.0),
         poll_s=0.02,
     )
-    engine = KafkaEngine(kafka, [Count()], settings, state_folder=Path(given["folder"]))
+    engine = KafkaEngine(kafka, [FailingCount()], settings, state_folder=Path(given["folder"]))
     engine.start()
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
