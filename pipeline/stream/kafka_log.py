@@ -9,6 +9,7 @@ reader's commit appends is there before the position moves, and may be there twi
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -39,6 +40,10 @@ class KafkaLog:
 
         RetryableError: no broker answered in `connect_timeout_s`. UsageError: topics are missing.
         """
+        noisy = logging.getLogger("aiokafka")
+        if noisy.level == logging.NOTSET:
+            # It says each failed try, many a second; we say when that begins and ends.
+            noisy.setLevel(logging.CRITICAL)
         await self._writer.start()
         asked = list(topics)
         found = await asyncio.gather(

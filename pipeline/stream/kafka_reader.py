@@ -9,8 +9,8 @@ is thrown away and another one goes on from the same place.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import structlog
@@ -91,9 +91,10 @@ class KafkaReader:
         `connect_timeout_s`.
         """
         try:
-            async with asyncio.timeout(self._settings.connect_timeout_s):
-                await self._open()
-                await self._steady.wait()
+            with _only_our_cancellation():
+                async with asyncio.timeout(self._settings.connect_timeout_s):
+                    await self._open()
+                    await self._steady.wait()
         except _FAULTS as error:
             raise RetryableError(
                 f"{self._settings.topic(self.topic)} cannot be read:"
@@ -109,9 +110,10 @@ class KafkaReader:
         delay_s = self._settings.retry_first_s
         while not self._ended:
             try:
-                records = await self._fetch(records_max)
-                if not records:
-                    await self._look_after()
+                with _only_our_cancellation():
+                    records = await self._fetch(records_max)
+                    if not records:
+                        await self._look_after()
             except ClosedError:
                 return
             except _FAULTS as error:
@@ -375,9 +377,11 @@ class KafkaReader:
             consumer = self._consumer
             if not wanted or consumer is None:
                 return
+            places = {self._place(partition): at for partition, at in wanted.items()}
             try:
-                async with asyncio.timeout(self._settings.commit_timeout_s):
-                    await consumer.commit({self._place(p): at for p, at in wanted.items()})
+                with _only_our_cancellation():
+                    async with asyncio.timeout(self._settings.commit_timeout_s):
+                        await consumer.commit(places)
             except (CommitFailedError, IllegalStateError):
                 # Partitions move; whether these stay with us is seen when that is over.
                 return
@@ -405,10 +409,30 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._reader.assigned(self._consumer, partitions)
 
 
+@contextmanager
+def _only_our_cancellation() -> Iterator[None]:
+    """Turn a cancellation that nobody asked for into a fault.
+
+    aiokafka cancels tasks of its own and awaits them; where the wrong step of such a task is hit,
+    the cancellation reaches whoever called, who then would end without a word.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise KafkaError("the client cancelled itself") from None
+
+
 async def _stop(consumer: AIOKafkaConsumer) -> None:
     """Stop a client, whatever state it is in."""
-    try:
-        async with asyncio.timeout(STOP_S):
-            await consumer.stop()
-    except _FAULTS as error:
-        _log.warning("A consumer did not stop.", error=str(error) or type(error).__name__)
+    stopping = asyncio.create_task(consumer.stop())
+    await asyncio.wait({stopping}, timeout=STOP_S)
+    if not stopping.done() or stopping.cancelled() or stopping.exception() is not None:
+        stopping.cancel()
+        _log.info("A consumer did not stop by itself.")
+        # Its connections would stay open, and its tasks go on.
+        parts = (consumer._fetcher, consumer._client)  # noqa: SLF001 - there is no other way
+        closing = [part.close() for part in parts if part is not None]
+        await asyncio.gather(stopping, *closing, return_exceptions=True)

@@ -24,6 +24,7 @@ from pipeline.stream.kafka_settings import KafkaSettings
 from pipeline.stream.partitioner import key_bytes, partition_of
 
 EXPIRY_CHECK_S = 0.25
+END_S = 5.0
 RECORD_OVERHEAD_BYTES = 64  # What a record costs beside its parts, with room to spare.
 
 _log = structlog.get_logger(__name__)
@@ -75,12 +76,13 @@ class _Lane:
 class _Link:
     """One producer; `users` count the batches that it has under way."""
 
-    __slots__ = ("producer", "retired", "users")
+    __slots__ = ("producer", "retired", "stuck", "users")
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
         self.producer = producer
         self.users = 0
         self.retired = False
+        self.stuck = False  # a batch was given up that it still has
 
 
 class Writer:
@@ -269,7 +271,11 @@ class Writer:
                 # Does not wait, since no other batch of the partition is under way.
                 sent = await producer.send_batch(batch, topic, partition=lane.partition)
                 await sent
+        except asyncio.CancelledError:
+            link.stuck = True
+            raise
         except (KafkaError, TimeoutError) as error:
+            link.stuck = link.stuck or isinstance(error, TimeoutError)
             self._failed(lane, link, error)
         else:
             for item in taken:
@@ -347,13 +353,13 @@ class Writer:
             async with asyncio.timeout(settings.connect_timeout_s):
                 await producer.start()
         except (KafkaError, OSError, TimeoutError) as error:
-            await _end(producer, 1.0)
+            await _end(producer, stuck=False)
             raise RetryableError(
                 f"No broker of {settings.bootstrap} lets us in: {error or type(error).__name__}",
                 code="log_unreachable",
             ) from None
         except BaseException:
-            await _end(producer, 1.0)
+            await _end(producer, stuck=False)
             raise
         return producer
 
@@ -366,22 +372,23 @@ class Writer:
                 self._close_later(link)
 
     def _close_later(self, link: _Link) -> None:
-        task = asyncio.get_running_loop().create_task(
-            _end(link.producer, self._settings.request_timeout_s)
-        )
+        task = asyncio.get_running_loop().create_task(_end(link.producer, stuck=link.stuck))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
 
-async def _end(producer: AIOKafkaProducer, timeout_s: float) -> None:
-    """Close a producer, whatever state it is in."""
+async def _end(producer: AIOKafkaProducer, *, stuck: bool) -> None:
+    """Close a producer. One that is `stuck` has batches that it would try for ever."""
     try:
-        async with asyncio.timeout(timeout_s):
-            # It would wait for ever for batches that it cannot deliver; they failed for us.
-            producer._message_accumulator.fail_all(KafkaError("given up"))  # noqa: SLF001 - no public way
-            await producer.stop()
+        async with asyncio.timeout(END_S):
+            if stuck:
+                producer._closed = True  # noqa: SLF001 - `stop` would wait for those batches
+                await producer._sender.close()  # noqa: SLF001
+            else:
+                await producer.stop()
     except (KafkaError, OSError, TimeoutError) as error:
-        _log.warning("A producer did not close.", error=str(error) or type(error).__name__)
+        _log.info("A producer did not close by itself.", error=str(error) or type(error).__name__)
+    await producer.client.close()
 
 
 def _fault_of(topic: str, error: Exception) -> FunicularError:
