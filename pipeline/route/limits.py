@@ -16,6 +16,8 @@ class Limits:
     attributes_bytes_max: int = 262_144  # one scope of one device, as JSON
     node_state_bytes_max: int = 65_536  # what one node keeps of one device, as JSON
     timers_max: int = 1_000  # timers of one device's nodes
+    alarms_max: int = 64  # types of one device's alarms; over it those cleared make room
+    alarm_bytes_max: int = 16_384  # one alarm of one device, as JSON
     telemetry_keys_max: int = 256  # last values kept a device; over it only the newest message's
     # Repeat keys are kept in small parts of the state, since a part is written whole. Over
     # `seen_chunks_max` parts the oldest keys of a device are forgotten before their time.

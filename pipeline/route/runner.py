@@ -35,12 +35,15 @@ def walk(
     *,
     tag: str = "",
 ) -> None:
-    """Take a message through a chain; where it fails, all that the chain did is undone."""
+    """Take a message through a chain; where it fails, all that the chain did is undone.
+
+    But what a timer's own node did stands: else a schedule would end with the first failure.
+    """
     mark = turn.mark()
     try:
         visit.walk(chain, message, start)
     except MessageError as fault:
-        turn.undo(mark)
+        turn.undo(visit.stands or mark)
         where = {"chain": chain.name, "node": visit.step.name}
         if visit.step.chain != chain.name:
             where["sub_chain"] = visit.step.chain

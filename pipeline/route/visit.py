@@ -5,7 +5,8 @@ In: a message and a chain. Out: the effects, in the turn's outputs and in the de
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,12 +17,13 @@ from pipeline.model.downlink import DownlinkRequest
 from pipeline.model.event import DeviceMessage, RequestedDownlink
 from pipeline.model.record import derive_id
 from pipeline.model.uplink import Link
-from pipeline.route import attributes
+from pipeline.route import alarms, attributes
+from pipeline.route.alarms import Alarm
 from pipeline.route.chain import Chain, Step
 from pipeline.route.message import Scope, plain
 from pipeline.route.node import FAILURE, Outcome
 from pipeline.route.storable import size_of
-from pipeline.route.turn import LogLine, Pending, Turn
+from pipeline.route.turn import LogLine, Mark, Pending, Turn
 from pipeline.topics import delivery_topic
 
 TIMER_PREFIX = "timer/"
@@ -47,6 +49,7 @@ class Visit:
         "_base",
         "_chain",
         "_depth",
+        "_handed",
         "_made",
         "_steps_left",
         "_time_ms",
@@ -54,6 +57,7 @@ class Visit:
         "message",
         "now_ms",
         "scope",
+        "stands",
         "step",
     )
 
@@ -66,11 +70,13 @@ class Visit:
         self._time_ms = time_ms
         self._made = 0
         self._depth = 0
+        self._handed: list[tuple[str, DeviceMessage]] = []
         self._steps_left = turn.work.limits.steps_max
         self.now_ms = turn.now_ms
         self.message = message
         self.scope = Scope(message, turn)
         self.step: Step = chain.steps[0]
+        self.stands: Mark | None = None  # what a failure leaves; None: nothing
 
     # What a node may ask.
 
@@ -81,6 +87,23 @@ class Visit:
     def recall(self) -> Any:
         """Return what this node remembered of this device; None: nothing."""
         return self._turn.state.get(self._turn.key, self.step.part)
+
+    def device(self) -> str:
+        """Return the device's key: its tenant and name."""
+        return self._turn.key
+
+    def alarm(self, kind: str) -> Alarm | None:
+        """Return the device's alarm of a type, also a cleared one; None: there is none."""
+        return alarms.find(self._turn.state, self._turn.key, kind)
+
+    def successor(self, what: str, **changes: Any) -> DeviceMessage:
+        """Return a new message that this node makes of its message; `what` tells it from others
+        that the node makes of the same.
+        """
+        mark = blake2b(f"{self.step.part}/{what}".encode(), digest_size=6).hexdigest()
+        return msgspec.structs.replace(
+            self.message, id=derive_id(self.message.id, f"n{mark}"), **changes
+        )
 
     # What a node may do.
 
@@ -163,6 +186,18 @@ class Visit:
         )
         return True
 
+    def keep_alarm(self, kind: str, alarm: Alarm) -> None:
+        """Keep an alarm of the device. MessageError: it has too many, or this one is too large."""
+        turn, limits = self._turn, self._turn.work.limits
+        alarms.keep(
+            turn.state,
+            turn.key,
+            kind,
+            alarm,
+            alarms_max=limits.alarms_max,
+            bytes_max=limits.alarm_bytes_max,
+        )
+
     def send_downlink(self, request: DownlinkRequest) -> str:
         """Ask for a downlink to the device; returns its id."""
         turn, message = self._turn, self.message
@@ -210,8 +245,12 @@ class Visit:
             )
         )
 
-    def enter(self, name: str) -> None:
-        """Run another chain on this message to its end; what it makes of the message stays there.
+    def output(self, name: str) -> None:
+        """Hand this message back to whoever runs this chain, under a name; else it ends here."""
+        self._handed.append((name, self.message))
+
+    def enter(self, name: str) -> list[tuple[str, DeviceMessage]]:
+        """Run another chain on this message to its end; returns what it handed back by `output`.
 
         MessageError: it failed, there is no such chain, or chains are too deep in one another.
         """
@@ -226,11 +265,14 @@ class Visit:
                 limit=turn.work.limits.chain_depth_max,
             )
         step, message, scope = self.step, self.message, self.scope
+        before, self._handed = self._handed, []
         self._depth += 1
         self.walk(chain, message)
         self._depth -= 1
+        handed, self._handed = self._handed, before
         self.step, self.message, self.scope = step, message, scope
         scope.pop("attributes", None)  # the other chain may have changed them
+        return handed
 
     # What the stage does.
 
@@ -258,22 +300,30 @@ class Visit:
                 outcome = (apply or step.apply)(self)
             else:
                 outcome = self._attempt(step, apply or step.apply)
-            apply = None
+            if apply is not None:
+                apply, self.stands = None, self._turn.mark()
             if isinstance(outcome, str):
                 edge = step.edges[outcome]
                 fired.append(edge)
                 position = edge.target
                 continue
             position = -1
-            for outlet, made in reversed(outcome):
-                edge = step.edges[outlet]
-                fired.append(edge)
-                if edge.target >= 0:
-                    waiting.append((edge.target, made))
+            waiting += self._ways(step, outcome)
+
+    def _ways(
+        self, step: Step, made: list[tuple[str, DeviceMessage]]
+    ) -> Iterator[tuple[int, DeviceMessage]]:
+        """Yield where messages go on that a node made, the last one first."""
+        for outlet, message in reversed(made):
+            edge = step.edges[outlet]
+            self._turn.work.fired.append(edge)
+            if edge.target >= 0:
+                yield edge.target, message
 
     def _attempt(self, step: Step, apply: Any) -> Outcome:
         """Apply a node whose failure has somewhere to go: undo what it did, and say why there."""
         turn, message, scope, depth = self._turn, self.message, self.scope, self._depth
+        handed = self._handed
         mark = turn.mark()
         try:
             outcome: Outcome = apply(self)
@@ -283,6 +333,7 @@ class Visit:
             turn.undo(mark)
             failure = {"node": self.step.name, "reason": fault.code, "message": fault.message}
             self.step, self.message, self.scope, self._depth = step, message, scope, depth
+            self._handed = handed
             scope.pop("attributes", None)
             metadata = {**message.metadata, FAILURE: failure}
             return [(FAILURE, msgspec.structs.replace(message, metadata=metadata))]

@@ -4,42 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
-import msgspec
 from pydantic import BeforeValidator
 
-from pipeline.errors import MessageError
 from pipeline.route.fields import FieldFault, Part, TemplateMap
 from pipeline.route.node import Onward, Outcome
+from pipeline.route.places import Draft, path_of
 from pipeline.route.visit import Visit
-
-_PLACES = ("telemetry", "metadata")
 
 
 def _paths(value: Any) -> Any:
     if isinstance(value, dict):
         for path in value:
-            names = path.split(".") if isinstance(path, str) else []
-            if len(names) < 2 or names[0] not in _PLACES or not all(names):
-                last = str(path).rpartition(".")[2] or "name"
-                raise FieldFault(
-                    f"`{path}` is no place in the message",
-                    path=(path,),
-                    suggestion=f"write a path like `telemetry.{last}` or `metadata.{last}`",
-                )
+            try:
+                path_of(path)
+            except FieldFault as fault:
+                raise FieldFault(fault.message, path=(path,), suggestion=fault.suggestion) from None
     return value
-
-
-def _put(whole: dict[str, Any], names: list[str], value: Any, path: str) -> None:
-    """Set a value at a path; mappings on the way are copied, since the message stays as it is."""
-    for name in names[:-1]:
-        inner = whole.get(name, {})
-        if not isinstance(inner, dict):
-            raise MessageError(
-                f"cannot set `{path}`: `{name}` is no mapping", code="set", path=path
-            )
-        whole[name] = inner = dict(inner)
-        whole = inner
-    whole[names[-1]] = value
 
 
 class SetConfig(Part):
@@ -69,15 +49,10 @@ class Set(Onward):
 
     def apply(self, visit: Visit) -> Outcome:
         """Return a new message by `then`."""
-        message = visit.message
-        changed: dict[str, dict[str, Any]] = {}
+        draft = Draft(visit.message)
         for path, value in self.set.fields(visit.scope).items():
-            place, *names = path.split(".")
-            whole = changed.get(place)
-            if whole is None:
-                whole = changed[place] = dict(getattr(message, place))
-            _put(whole, names, value, path)
-        return [("then", msgspec.structs.replace(message, **changed))]
+            draft.put(path_of(path), value)
+        return [("then", draft.message())]
 
 
 NODE = Set
