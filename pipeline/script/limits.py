@@ -33,6 +33,9 @@ class ScriptLimits:
     # script that loops holds the others up for a second, not for a call's time a message. Sigfox
     # waits ten seconds for an answer.
     overruns_max: int = 10
+    # Results of one tenant's scripts in one batch, as JSON, several times that in memory; then
+    # `script_budget`. The stages' batches have 4 MiB of input.
+    batch_result_bytes_max: int = 32 << 20
     stall_ms: int = 10_000  # a child that says nothing for so long is ended
     start_ms: int = 30_000  # a child that is not ready by then is ended
     children_max: int = 32  # processes; the least recently used is ended

@@ -80,6 +80,8 @@ class ScriptProcess:
         os.set_blocking(self._requests, False)
         os.set_blocking(self._answers, False)
         self._received = bytearray()
+        self.frame_bytes = 0
+        """How long the last answer was that `run` gave a list of."""
         try:
             ready = orjson.loads(self._read_frame(monotonic() + limits.start_ms / 1000))
             self.refused: list[str] = ready["refused"]
@@ -156,6 +158,7 @@ class ScriptProcess:
         (length,) = LENGTH.unpack(self._read(LENGTH.size, until))
         if length > self._frame_bytes_max:
             raise ChildLostError("crashed")
+        self.frame_bytes = length
         return self._read(length, until)
 
     def _read(self, count: int, until: float) -> bytes:

@@ -49,9 +49,10 @@ class _Budget:
 
     until: float
     overruns: int
+    result_bytes: int
 
     def is_spent(self) -> bool:
-        return self.overruns <= 0 or monotonic() >= self.until
+        return self.overruns <= 0 or self.result_bytes <= 0 or monotonic() >= self.until
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +68,12 @@ class _Group:
 class ScriptProcesses:
     """Implements `ports.ScriptPort`. Thread-safe; starts no process before the first call.
 
-    Above the port's codes: `script_budget`, where one tenant's scripts have used up
-    `batch_ms_max` in one batch, or one script was stopped for time `overruns_max` times in it.
+    Above the port's codes: `script_budget`, where one tenant's scripts have used up `batch_ms_max`
+    or `batch_result_bytes_max` in one batch, or one script was stopped for time `overruns_max`
+    times in it.
 
-    `console` is given what a call said on its console (in Lua by
-    `print`), where it said something; without it, consoles are silent and cost nothing.
+    `console` is given what a call said on its console (in Lua by `print`), where it said something;
+    without it, consoles are silent and cost nothing.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class ScriptProcesses:
         for index, call in enumerate(calls):
             groups[call.tenant, call.script, call.operation, call.contract].append(index)
         used_s: dict[str, float] = defaultdict(float)
+        used_bytes: dict[str, int] = defaultdict(int)
         for (tenant, script, operation, contract), indexes in groups.items():
             source = self._source(script)
             if isinstance(source, ScriptError):
@@ -97,9 +100,11 @@ class ScriptProcesses:
             group = _Group(script, source, operation, contract)
             with self._seats.take((tenant, script.language)) as seat:
                 begun = monotonic()
-                budget = self._budget(begun - used_s[tenant])
+                budget = self._budget(begun - used_s[tenant], used_bytes[tenant])
+                given_bytes = budget.result_bytes
                 self._call_group(seat, group, [(i, calls[i]) for i in indexes], budget, results)
                 used_s[tenant] += monotonic() - begun
+                used_bytes[tenant] += given_bytes - budget.result_bytes
         return results
 
     def check(self, script: Script) -> tuple[frozenset[str], ScriptError | None]:
@@ -110,7 +115,7 @@ class ScriptProcesses:
             return frozenset(), source
         group = _Group(script, source, "check", "lorawan")
         with self._seats.take(("", script.language)) as seat:
-            self._run(seat, group, [(0, b"null")], self._budget(monotonic()), results)
+            self._run(seat, group, [(0, b"null")], self._budget(monotonic(), 0), results)
         if isinstance(results[0], ScriptError):
             return frozenset(), results[0]
         return frozenset(map(str, results[0])), None
@@ -175,11 +180,13 @@ class ScriptProcesses:
                 return
             done = 0
             try:
-                for outcomes in seat.process().run(
+                process = seat.process()
+                for outcomes in process.run(
                     self._header(group, len(waiting), careful=careful),
                     group.source,
                     b"[" + b",".join([argument for _, argument in waiting]) + b"]",
                 ):
+                    budget.result_bytes -= process.frame_bytes
                     for outcome in outcomes:
                         result = results[waiting[done][0]] = _result(group.script, outcome)
                         budget.overruns -= _is_overrun(result)
@@ -203,8 +210,13 @@ class ScriptProcesses:
                 careful = True
             waiting = waiting[done:]
 
-    def _budget(self, since: float) -> _Budget:
-        return _Budget(since + self._limits.batch_ms_max / 1000, self._limits.overruns_max)
+    def _budget(self, since: float, used_bytes: int) -> _Budget:
+        limits = self._limits
+        return _Budget(
+            until=since + limits.batch_ms_max / 1000,
+            overruns=limits.overruns_max,
+            result_bytes=limits.batch_result_bytes_max - used_bytes,
+        )
 
     def _header(self, group: _Group, count: int, *, careful: bool) -> dict[str, Any]:
         return {
@@ -224,8 +236,9 @@ class ScriptProcesses:
     def _spend(self, group: _Group, waiting: list[tuple[int, bytes]], results: list[Any]) -> None:
         limits = self._limits
         message = (
-            f"not tried: this tenant's scripts have used up their {limits.batch_ms_max} ms for one"
-            f" batch, or this one was stopped {limits.overruns_max} times in it"
+            f"not tried: in this batch the tenant's scripts have used up {limits.batch_ms_max} ms"
+            f" or gave {limits.batch_result_bytes_max} bytes of results, or this one was stopped"
+            f" {limits.overruns_max} times"
         )
         for index, _ in waiting:
             results[index] = _error(group.script, "script_budget", message)

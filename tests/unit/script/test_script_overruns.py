@@ -1,4 +1,4 @@
-"""A script that loops holds up nobody for long: after so many stops the rest is not tried."""
+"""A script that loops, or gives endless results, is not tried without end in one batch."""
 
 from __future__ import annotations
 
@@ -62,3 +62,19 @@ def test_a_few_stops_touch_no_other_call() -> None:
         scripts.close()
 
     assert codes(results) == ["script_time", "fine", "script_time", "fine"]
+
+
+def test_results_of_a_batch_have_a_size() -> None:
+    """Many results that are each allowed do not fill the parent's memory: past the batch's limit
+    no more are asked for.
+    """
+    source = "function decodeUplink() { return {data: {s: 'x'.repeat(100000)}}; }"
+    large = Script("t/large.js", "javascript", source)
+    scripts = ScriptProcesses(ScriptLimits(batch_result_bytes_max=1_000_000), Registry())
+    try:
+        found = codes(scripts.call([call(large, 0) for _ in range(100)]))
+    finally:
+        scripts.close()
+
+    assert 10 <= found.count("fine") <= 30, "what came in one slice with the last is kept"
+    assert found.count("script_budget") == 100 - found.count("fine")

@@ -84,6 +84,7 @@ class FakeSeat:
     def __init__(self, behave: Callable[[bool, list[int]], Iterator[list[Any]]]) -> None:
         self.behave = behave
         self.lost: list[str] = []
+        self.frame_bytes = 0
         self.requests: list[tuple[bool, list[int]]] = []
 
     @contextmanager
