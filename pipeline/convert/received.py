@@ -54,18 +54,22 @@ class Received:
         self.book: Rulebook | None = None
 
 
-def read(work: Received, books: Mapping[str, Rulebook]) -> Rulebook:
+def read(work: Received, books: Mapping[str, Rulebook], default: str = "") -> Rulebook:
     """Find the record's integration, read its uplinks, and return its rulebook.
 
+    Its headers say whose it is, else its key, else it belongs to `default` (`tenant/integration`).
     MessageError: there is no such integration, or the bytes are not what its dialect reads.
     """
     record = work.record
     headers = record.headers
     hint_tenant, _, hint = record.key.partition("/")
     tenant = headers.get(CE_TENANT) or hint_tenant
-    book = books.get(tenant)
     name = headers.get(CE_INTEGRATION) or hint
-    integration = book.integrations.get(name) if book is not None else None
+    book, integration = _find(books, tenant, name)
+    if integration is None and default and not headers.get(CE_INTEGRATION):
+        default_tenant, _, default_name = default.partition("/")
+        if headers.get(CE_TENANT, default_tenant) == default_tenant:
+            book, integration = _find(books, default_tenant, default_name)
     if book is None or integration is None:
         raise MessageError(
             f"tenant `{tenant}` has no integration `{name}`; a record says whose it is by the"
@@ -79,6 +83,13 @@ def read(work: Received, books: Mapping[str, Rulebook]) -> Rulebook:
         _request(record), integration.options, integration.device_template
     )
     return book
+
+
+def _find(
+    books: Mapping[str, Rulebook], tenant: str, name: str
+) -> tuple[Rulebook | None, Integration | None]:
+    book = books.get(tenant)
+    return book, book.integrations.get(name) if book is not None else None
 
 
 def _trace(record: Record) -> str:

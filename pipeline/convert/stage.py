@@ -35,11 +35,14 @@ class Convert:
         metrics: Registry,
         *,
         readings_max: int = READINGS_MAX,
+        default_integration: str = "",
     ) -> None:
+        """`default_integration` (`tenant/integration`) has the records that name none."""
         self._rulebooks = rulebooks
         self._scripts = scripts
         self._metrics = metrics
         self._readings_max = readings_max
+        self._default = default_integration
 
     def handle(
         self,
@@ -57,7 +60,7 @@ class Convert:
         for record in batch.records:
             work = Received(record)
             try:
-                book = read(work, books)
+                book = read(work, books, self._default)
             except MessageError as fault:
                 work.fault = fault
             else:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from pipeline.convert.stage import Convert
 from pipeline.errors import RetryableError, ScriptError
 from pipeline.integrations.dialect import dialects
 from pipeline.model.downlink import State
@@ -705,3 +706,39 @@ def test_parts_fit_sigfox_answers(world: Any, wait: Wait) -> None:
     assert {name: bytes.fromhex(value["downlinkData"])[:2] for name, value in answered.items()} == {
         "aa": b"AA", "bB": b"BB", "cc": b"CC",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "headers", "expected"),
+    [
+        ("", {}, "plain"),
+        ("sensor-7", {}, "plain"),
+        ("acme/sensor-7", {}, "plain"),
+        ("acme/ns", {}, "ns"),
+        ("", {"ce_tenant": "acme"}, "plain"),
+        ("acme/ns", {"ce_integration": "plain", "ce_tenant": "acme"}, "plain"),
+        ("", {"ce_tenant": "other"}, None),
+        ("", {"ce_tenant": "acme", "ce_integration": "none"}, None),
+    ],
+)
+def test_a_record_that_names_no_integration_has_the_default_one(
+    world: Any, key: str, headers: dict[str, str], expected: str | None
+) -> None:
+    """Headers say whose a record is, else its key, else the configured integration; a name that is
+    said and wrong is no reason to guess.
+    """
+    for name in ("ns", "plain"):
+        world.integration(name, "http", lambda _: {"deviceName": "d1", "telemetry": {"n": 1}})
+    world.stage = Convert(
+        lambda: {"acme": world.book()},
+        world.scripts,
+        world.metrics,
+        default_integration="acme/plain",
+    )
+    record = Record("uplink.received", 0, 1, RECORD_MS, key, b"{}", headers)
+    out = world.run(record)
+
+    if expected is None:
+        assert out.letter.reason == "no_integration"
+    else:
+        assert [event.integration for event in out.events] == [expected]
