@@ -152,11 +152,11 @@ class Stage(Protocol):
 
 class Script(msgspec.Struct, frozen=True, gc=False):
     """A user's script. `path` is how errors name it; equal `source` and `language` share compiled
-    code.
+    code. Of language `codec`, the source is the configuration of a codec that needs no script.
     """
 
     path: str
-    language: Literal["javascript", "lua"]
+    language: Literal["javascript", "lua", "codec"]
     source: str
 
 

@@ -48,6 +48,10 @@ def call_of(
             "payload": b64encode(uplink.payload or b"").decode(),
             "metadata": _flat(uplink, integration),
         }
+        if converter.decoder.language == "codec":  # which reads times that count from this one
+            argument["recvTime"] = rfc3339(
+                received_ms if uplink.time_ms is None else uplink.time_ms
+            )
     elif not uplink.payload:
         return None
     else:

@@ -85,6 +85,9 @@ class Catalogue:
     check_script: CheckScript | None = None
     check_chains: CheckChains | None = None
     chain_schema: Mapping[str, Any] = field(default_factory=dict)  # JSON Schema of a chain
+    # Codecs that need no script: name → its pydantic model, which also says its `contract`, and
+    # of a config whether it `decodes` and `encodes`.
+    codecs: Mapping[str, Any] = field(default_factory=dict)
 
 
 def suggest(wrong: str, names: Iterable[str]) -> str:

@@ -93,13 +93,14 @@ class Checks:
         made = {}
         sources = self._scripts()
         uses: dict[str, list[tuple[Document, Use]]] = defaultdict(list)
-        for name, document, value in self._all(self._folder.converters):
+        for name, document, value in self._all(self._folder.converters, expressions=True):
             converter, used, problems = parse_converter(
                 value,
                 name=name,
                 file=document.file,
                 scripts=sources,
                 line_of=document.line,
+                codecs=self._catalogue.codecs,
             )
             self._add(document, problems)
             for use in used:

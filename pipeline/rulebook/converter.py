@@ -7,17 +7,18 @@ An uplink example of contract `thingsboard` may give its payload as `text:` or `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from posixpath import dirname, join, normpath
 from typing import Annotated, Any, Literal
 
-import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.ports import Contract, Operation, Script
 from pipeline.rulebook.book import Converter, Example, Routine
 from pipeline.rulebook.catalogue import Problem, suggest
+from pipeline.rulebook.codec_converter import CODEC, parse_codec_converter
+from pipeline.rulebook.example import ExampleConfig, example_input
 from pipeline.rulebook.validation import validate
 
 LANGUAGES: Mapping[str, Literal["javascript", "lua"]] = {".js": "javascript", ".lua": "lua"}
@@ -38,17 +39,6 @@ FUNCTIONS: Mapping[tuple[str, Operation], tuple[str, ...]] = {
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class ExampleConfig(_Part):
-    """One example. `normalizedOutput` is read by The Things Stack; Funicular leaves it alone."""
-
-    description: str = ""
-    input: Annotated[dict[str, Any], Field(description="what goes into the script")]
-    output: Annotated[
-        dict[str, Any] | list[Any], Field(description="what must come out of the script")
-    ]
-    normalizedOutput: Any = None  # noqa: N815 - the layout's own spelling
 
 
 class RoutineConfig(_Part):
@@ -92,15 +82,22 @@ def parse_converter(
     file: str,
     scripts: Mapping[str, str],
     line_of: Callable[[tuple[str | int, ...]], int],
+    codecs: Mapping[str, Any],
 ) -> tuple[Converter | None, list[Use], list[Problem]]:
     """Return the converter, or None, the uses of scripts that can be checked, and all that is
-    wrong. `scripts` are the sources by path; `line_of` gives the line of a path in the document.
+    wrong. `scripts` are the sources by path; `line_of` gives the line of a path in the document;
+    `codecs` are the models of those that need no script.
     """
+    if CODEC in document:
+        converter, wrong = parse_codec_converter(
+            document, name=name, file=file, codecs=codecs, line_of=line_of
+        )
+        return converter, [], wrong
     config, problems = validate(ConverterConfig, document)
     if config is None:
         return None, [], problems
     if not any(getattr(config, key) for key in ROUTINES):
-        hint = f"write {', '.join(f'`{key}`' for key in ROUTINES)}"
+        hint = f"write {', '.join(f'`{key}`' for key in ROUTINES)}, or `codec`"
         return None, [], [Problem((), "has no script", hint)]
     uses: dict[Operation, Use] = {}
     examples: list[Example] = []
@@ -115,7 +112,7 @@ def parse_converter(
             uses[operation] = use
         for index, example in enumerate(routine.examples):
             path = (key, "examples", index)
-            made, wrong = _example(example, operation, config.contract, path)
+            made, wrong = example_input(example, operation, config.contract, path)
             problems.extend(wrong)
             examples.append(
                 Example(operation, example.description, made, example.output, line_of(path))
@@ -165,44 +162,3 @@ def _use(
         return Problem(path, f"`{file_name}` is outside of converters/", "move it there", 0)
     beside = [script.rsplit("/", 1)[1] for script in scripts if dirname(script) == dirname(file)]
     return Problem(path, f"there is no script {wanted}", suggest(file_name, beside), 0)
-
-
-def _example(
-    example: ExampleConfig,
-    operation: Routine,
-    contract: Contract | None,
-    path: tuple[str | int, ...],
-) -> tuple[dict[str, Any], list[Problem]]:
-    """Return the example's input with its payload as `bytes`, and what is wrong with it."""
-    made = dict(example.input)
-    if operation == "encode_downlink":
-        problems = _check_bytes(example.output, (*path, "output"))
-        if "data" not in made and contract != "thingsboard":
-            hint = "write what the rule sends under `data:`"
-            problems.append(Problem((*path, "input"), "`data` is missing", hint))
-        return made, problems
-    if "bytes" not in made and contract != "lorawan":
-        if isinstance(made.get("text"), str):
-            made["bytes"] = list(made.pop("text").encode())
-        elif "json" in made:
-            made["bytes"] = list(msgspec.json.encode(made.pop("json")))
-    if "bytes" not in made:
-        hint = "write the payload as a list of bytes: `bytes: [1, 2]`"
-        return made, [Problem((*path, "input"), "`bytes` is missing", hint)]
-    return made, _check_bytes(made, (*path, "input"))
-
-
-def _check_bytes(holder: Any, path: tuple[str | int, ...]) -> list[Problem]:
-    if not isinstance(holder, dict) or "bytes" not in holder:
-        return []  # an example may expect `errors`, or ThingsBoard's `data`
-    value = holder["bytes"]
-    if not isinstance(value, list):
-        return [Problem((*path, "bytes"), "must be a list of bytes", "like `[1, 2]`", 0)]
-    return list(_check_each(value, (*path, "bytes")))
-
-
-def _check_each(value: list[Any], path: tuple[str | int, ...]) -> Iterator[Problem]:
-    for index, byte in enumerate(value):
-        if isinstance(byte, bool) or not isinstance(byte, int) or not 0 <= byte <= 255:
-            yield Problem((*path, index), "a byte is a whole number from 0 to 255")
-            return

@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from pipeline.rulebook.catalogue import Catalogue
 from pipeline.rulebook.checks import FolderConfig
+from pipeline.rulebook.codec_converter import CodecConverterConfig
 from pipeline.rulebook.converter import ConverterConfig
 from pipeline.rulebook.integration import IntegrationConfig
 
@@ -23,7 +24,7 @@ def json_schema(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
     schemas = {
         "funicular": _plain(FolderConfig),
         "integrations": _integrations(catalogue),
-        "converters": _plain(ConverterConfig),
+        "converters": _converters(catalogue),
         "sinks": _sinks(catalogue),
     }
     if catalogue.chain_schema:
@@ -51,6 +52,22 @@ def _integrations(catalogue: Catalogue) -> dict[str, Any]:
         for name, model in options.items()
     ]
     return {"$schema": _DRAFT, **schema, "$defs": definitions}
+
+
+def _converters(catalogue: Catalogue) -> dict[str, Any]:
+    if not catalogue.codecs:
+        return _plain(ConverterConfig)
+    names = sorted(catalogue.codecs)
+    models = [catalogue.codecs[name] for name in names]
+    references, definitions = _together([ConverterConfig, CodecConverterConfig, *models])
+    members = [_resolved(references[ConverterConfig], definitions)]
+    beside = _resolved(references[CodecConverterConfig], definitions)["properties"]
+    for name, model in zip(names, models, strict=True):
+        member = _resolved(references[model], definitions)
+        member["properties"] = {**beside, "codec": {"const": name}, **member["properties"]}
+        member["required"] = sorted({"codec", *member.get("required", [])})
+        members.append(member)
+    return {"$schema": _DRAFT, "title": "Converter", "anyOf": members, "$defs": definitions}
 
 
 def _sinks(catalogue: Catalogue) -> dict[str, Any]:

@@ -80,7 +80,13 @@ def test_payloads_may_be_text_or_json(rules: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("{}", "1:1: has no script (write `uplinkDecoder`, `downlinkEncoder`, `downlinkDecoder`)"),
+        (
+            "{}",
+            (
+                "1:1: has no script (write `uplinkDecoder`, `downlinkEncoder`, `downlinkDecoder`,"
+                " or `codec`)"
+            ),
+        ),
         (
             "uplinkDecode: {fileName: a.js}",
             "1:1: unknown key `uplinkDecode` (did you mean `uplinkDecoder`?)",

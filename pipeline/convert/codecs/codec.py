@@ -1,0 +1,99 @@
+"""What a codec without a script is, and which there are.
+
+A codec's file has `CODEC`, the pydantic model of what a user writes beside `codec: <name>`; the
+folder is scanned. Pure: bytes and what is known of them go in, a result goes out, in the shapes
+that scripts give (`ports.ScriptPort`).
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from typing import Any, ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.errors import MessageError
+from pipeline.ports import Contract
+
+FIELDS_MAX = 5_000
+"""Values that one payload may hold; repeated groups could make any number of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a codec decodes. `metadata` is what the network server said, where the contract has it.
+
+    `time_ms` is when it was received, None where that is not known.
+    """
+
+    payload: bytes
+    f_port: int | None = None
+    time_ms: int | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What a codec encoded; `f_port` None: it does not say one. `text`: the payload is JSON."""
+
+    payload: bytes
+    f_port: int | None = None
+    warnings: tuple[str, ...] = ()
+    text: bool = False
+
+
+class Codec(Protocol):
+    """A codec as it runs. MessageError: this payload, or these fields, cannot be converted."""
+
+    def decode(self, given: Given) -> Any:
+        """Return `{"data": {…}, "warnings": […]}`; of contract `thingsboard`, its shape."""
+        ...
+
+    def encode(self, fields: Mapping[str, Any], f_port: int | None) -> Encoded:
+        """Return the bytes of a downlink."""
+        ...
+
+
+class CodecConfig(BaseModel):
+    """What a user writes of a codec. `contract` is the shape of its results, and `decodes`,
+    `encodes` what it can do as it is written.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    contract: ClassVar[Contract] = "lorawan"
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it decodes uplinks."""
+        return True
+
+    @property
+    def encodes(self) -> bool:
+        """Whether it encodes downlinks."""
+        return True
+
+    def build(self) -> Codec:
+        """Return the codec, ready to run."""
+        raise NotImplementedError
+
+
+def bad(message: str, **detail: Any) -> MessageError:
+    """Return the error of a payload, or of fields, that do not fit the codec."""
+    return MessageError(message, code="codec", **detail)
+
+
+@cache
+def codec_models() -> dict[str, type[CodecConfig]]:
+    """Return the model of each codec by its name: the files of this folder."""
+    found: dict[str, type[CodecConfig]] = {}
+    package = import_module("pipeline.convert.codecs")
+    for module in pkgutil.iter_modules(package.__path__):
+        model = getattr(import_module(f"{package.__name__}.{module.name}"), "CODEC", None)
+        if model is not None:
+            found[module.name] = model
+    return found
