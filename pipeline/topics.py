@@ -5,11 +5,16 @@ Every stage reads exactly one topic. Tests in `tests/house` hold the code to thi
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from pipeline.model.dead_letter import DEAD_LETTER_TOPIC as DEAD_LETTER
+from pipeline.model.dead_letter import DeadLetter
+from pipeline.model.delivery import Delivery
+from pipeline.model.downlink import Downlink
+from pipeline.model.event import DeviceEvent, DownlinkWork
+from pipeline.model.reply import Reply
 
 UPLINK_RECEIVED = "uplink.received"
 DEVICE_EVENTS = "device.events"
@@ -60,6 +65,35 @@ TOPICS: tuple[Topic, ...] = (
     Topic(DEAD_LETTER, ("convert", "route", "downlink", "sink"), (), "as it came",
           "the original record and why: `model.dead_letter.DeadLetter`", retention_s=30 * DAY_S),
 )  # fmt: skip
+
+
+MODELS: dict[str, Any] = {
+    DEVICE_EVENTS: DeviceEvent,
+    DOWNLINK_REQUESTED: DownlinkWork,
+    DOWNLINK_STATUS: Downlink,
+    DELIVERY_PREFIX: Delivery,
+    REPLY: Reply,
+    DEAD_LETTER: DeadLetter,
+}
+"""What a topic's values are, in JSON. The others hold bytes as they came, files, or a stage's own
+state, which may change with any release."""
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """Return the JSON Schema (2020-12) of each topic's value; a delivery topic's under the prefix.
+
+    Where a topic has no model every value is valid, and its description says what there is.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for topic in TOPICS:
+        about = {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": topic.name,
+            "description": topic.value,
+        }
+        model = MODELS.get(topic.name)
+        found[topic.name] = about if model is None else about | msgspec.json.schema(model)
+    return found
 
 
 def delivery_topic(tenant: str, destination: str) -> str:
