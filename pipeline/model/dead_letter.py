@@ -62,7 +62,8 @@ def bury(
     failed).
     """
     headers = record.headers
-    cause = headers.get(EVENT_ID) or headers.get(CE_ID) or f"{record.topic}-{record.offset}"
+    place = f"{record.topic}-{record.partition}-{record.offset}"
+    cause = headers.get(EVENT_ID) or headers.get(CE_ID) or place
     tenant = headers.get(TENANT) or headers.get(CE_TENANT, "")
     letter = DeadLetter(
         id=derive_id(cause, f"{stage}-{tag}"),
