@@ -15,13 +15,21 @@ from pipeline.script.limits import ScriptLimits
 from pipeline.sink.settings import SinkSettings
 from pipeline.stream.settings import EngineSettings, LogSettings
 
+EMBEDDED = "embedded"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One process. `rules` may be several folders, one a tenant; `data` is where the log lives."""
+    """One process. `rules` may be several folders, one a tenant.
+
+    `log_url`: `embedded`, `kafka://host:9092,…` or `faust://host:9092,…`; `data` is where the
+    embedded log, or the state beside a worker, lives. `slot` tells apart workers of one machine.
+    """
 
     rules: tuple[Path, ...] = (Path("rules"),)
     data: Path = Path("data")
+    log_url: str = EMBEDDED
+    slot: int | None = None
     host: str = "127.0.0.1"
     port: int = 8080
     stop_timeout_s: float = 20.0

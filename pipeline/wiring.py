@@ -7,13 +7,14 @@ embedded log; and the catalogue by which the rulebook checks what the rooms will
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import random
 import sys
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -22,14 +23,14 @@ from pipeline import topics
 from pipeline.convert.stage import Convert
 from pipeline.demo.news import News
 from pipeline.downlink.stage import DownlinkStage
-from pipeline.errors import ConfigError, Fault, FunicularError
-from pipeline.ingest import Ingest, time_ordered_ids
+from pipeline.errors import ConfigError, Fault, FunicularError, UsageError
+from pipeline.ingest import Ingest, StatusServer, time_ordered_ids
 from pipeline.integrations.dialect import dialects
 from pipeline.metrics import Registry
 from pipeline.model.delivery import Delivery
 from pipeline.model.downlink import Downlink
 from pipeline.model.event import DeviceEvent
-from pipeline.ports import Script, ScriptPort, Stage
+from pipeline.ports import Log, Script, ScriptPort, Stage
 from pipeline.route.parse import chain_schema, check_chains, parse_chain
 from pipeline.route.stage import Route
 from pipeline.route.turn import LogLine
@@ -37,12 +38,13 @@ from pipeline.rulebook.book import Rulebook, Rulebooks
 from pipeline.rulebook.catalogue import Catalogue
 from pipeline.rulebook.load import load
 from pipeline.script import ScriptFindings, ScriptProcesses, check_script
-from pipeline.settings import Settings
+from pipeline.settings import EMBEDDED, Settings
 from pipeline.sink.transport import config_models
 from pipeline.sink.worker import Sinks
 from pipeline.stream.engine import SqliteEngine
 from pipeline.stream.sqlite import SqliteLog, wall_clock_ms
 
+ROOMS = ("ingest", "convert", "route", "downlink", "sink")
 GAUGES_EVERY_S = 1.0
 FEED_RECORDS_MAX = 500
 
@@ -158,8 +160,148 @@ def run_loop(main: Coroutine[Any, Any, None]) -> None:
         uvloop.run(main)
 
 
+class Backbone(Protocol):
+    """The log and the engine under a process: the embedded ones, or those on Kafka."""
+
+    @property
+    def log(self) -> Log | None:
+        """What the edges read and write; None: there are no edges here."""
+        ...
+
+    @property
+    def engine(self) -> Engine | None:
+        """What runs the stages; None: there are none here."""
+        ...
+
+    async def open(self) -> None:
+        """Connect, before anything is read or written."""
+        ...
+
+    async def close(self, timeout_s: float) -> None:
+        """Stop the stages, after the door and before the log."""
+        ...
+
+    def unready(self) -> str | None:
+        """Return what is missing before messages can be taken; None: nothing."""
+        ...
+
+    def lag(self) -> dict[tuple[str, str], int]:
+        """Return how many records wait, by topic and group. May block for a moment."""
+        ...
+
+
+class Engine(Protocol):
+    """What all engines have."""
+
+    @property
+    def failed(self) -> concurrent.futures.Future[None]:
+        """Done when it ended: with the error, or with None after `stop`."""
+        ...
+
+    @property
+    def running(self) -> bool:
+        """Whether all stages run."""
+        ...
+
+    def start(self) -> None:
+        """Begin to run the stages."""
+        ...
+
+    def stop(self, timeout_s: float) -> bool:
+        """Let each stage finish its batch; return whether all have, within the time."""
+        ...
+
+
+class Embedded:
+    """One SQLite file, nothing to install."""
+
+    def __init__(self, settings: Settings, metrics: Registry, run: Sequence[Stage]) -> None:
+        """UsageError: another process has the log, or this one is not to run everything."""
+        self._metrics = metrics
+        self.log = SqliteLog.open(settings.log_file, settings.log, metrics)
+        self.engine = SqliteEngine(self.log, run, settings.engine, metrics)
+
+    async def open(self) -> None:
+        """Nothing more is needed."""
+
+    async def close(self, timeout_s: float) -> None:
+        """Stop the stages and close the file."""
+        await asyncio.to_thread(self.engine.stop, timeout_s)
+        await asyncio.to_thread(self.log.close)
+
+    def unready(self) -> str | None:
+        """Return what is missing before messages can be taken; None: nothing."""
+        if self.log.failed.done():
+            return "the log has failed"
+        return None if self.engine.running else "the stages do not run"
+
+    def lag(self) -> dict[tuple[str, str], int]:
+        """Return how many records wait, by topic and group."""
+        self._metrics.set("funicular_log_bytes", self.log.size_bytes)
+        return self.log.lag()
+
+
+class OnKafka:
+    """Kafka: aiokafka at the edges, the exactly-once engine (or Faust) for the stages."""
+
+    def __init__(
+        self, settings: Settings, metrics: Registry, run: Sequence[Stage], *, edges: bool
+    ) -> None:
+        """UsageError: what the operator set of Kafka cannot be."""
+        from pipeline.stream.kafka_settings import KafkaSettings  # noqa: PLC0415 - an extra
+
+        scheme, _, rest = settings.log_url.partition("://")
+        kafka = KafkaSettings.from_url(f"kafka://{rest}", os.environ)
+        self.log: Log | None = None
+        self.engine: Engine | None = None
+        if edges:
+            from pipeline.stream.kafka_log import KafkaLog  # noqa: PLC0415 - an extra
+
+            self.log = self._edges = KafkaLog(kafka)
+        if run and scheme == "faust":
+            from pipeline.stream.faust import FaustEngine  # noqa: PLC0415 - an extra
+            from pipeline.stream.faust_settings import FaustSettings  # noqa: PLC0415
+
+            self.engine = FaustEngine(
+                run, FaustSettings(kafka=kafka), settings.engine, metrics, wall_clock_ms
+            )
+        elif run:
+            from pipeline.stream.kafka import KafkaEngine  # noqa: PLC0415 - an extra
+            from pipeline.stream.kafka_limits import KafkaEngineSettings  # noqa: PLC0415
+
+            self.engine = KafkaEngine(
+                kafka,
+                run,
+                KafkaEngineSettings(slot=settings.slot),
+                metrics,
+                state_folder=settings.data / "state",
+            )
+
+    async def open(self) -> None:
+        """Connect. UsageError: topics are missing. RetryableError: no broker answers."""
+        if self.log is not None:
+            await self._edges.start()
+
+    async def close(self, timeout_s: float) -> None:
+        """Stop the stages, leave the groups, disconnect."""
+        if self.engine is not None:
+            await asyncio.to_thread(self.engine.stop, timeout_s)
+        if self.log is not None:
+            await self._edges.close(timeout_s)
+
+    def unready(self) -> str | None:
+        """Return what is missing before messages can be taken; None: nothing."""
+        if self.engine is not None and not self.engine.running:
+            return "the stages do not run"
+        return self._edges.unready() if self.log is not None else None
+
+    def lag(self) -> dict[tuple[str, str], int]:
+        """Return how many records wait for our sinks; the engine sets its own gauges."""
+        return self._edges.lag() if self.log is not None else {}
+
+
 class Funicular:
-    """The whole pipeline in one process: door, stages, sinks, on the embedded log.
+    """The pipeline, or some of its rooms, in one process.
 
     `start`, then `wait` or whatever else, then `stop`, on one event loop.
     """
@@ -169,39 +311,71 @@ class Funicular:
         settings: Settings,
         metrics: Registry | None = None,
         env: Mapping[str, str] | None = None,
+        rooms: Collection[str] = ROOMS,
     ) -> None:
         """Load the rules and open the log. ConfigError, UsageError: nothing was started.
 
-        `env` is what `${env:…}` in the rules means; None: the process's own.
+        `env` is what `${env:…}` in the rules means; None: the process's own. `rooms` are those
+        that this process runs; the embedded log needs all of them in one.
         """
         self.settings = settings
         self.metrics = metrics or Registry()
+        self.rooms = frozenset(rooms)
+        embedded = settings.log_url == EMBEDDED
+        if embedded and self.rooms != set(ROOMS):
+            raise UsageError("the embedded log runs all rooms in one process; give --log kafka://…")
         self.scripts = ScriptProcesses(settings.scripts, self.metrics)
         try:
             self.books = load_rules(settings.rules, self.scripts, env)
-            self.log = SqliteLog.open(settings.log_file, settings.log, self.metrics)
+            made = stages(self.rulebooks, self.scripts, self.metrics)
+            run = [stage for stage in made if stage.name in self.rooms]
+            edges = bool(self.rooms & {"ingest", "sink"})
+            self._backbone: Backbone = (
+                Embedded(settings, self.metrics, run)
+                if embedded
+                else OnKafka(settings, self.metrics, run, edges=edges)
+            )
         except FunicularError:
             self.scripts.close()
             raise
-        self.engine = SqliteEngine(
-            self.log,
-            stages(self.rulebooks, self.scripts, self.metrics),
-            settings.engine,
-            self.metrics,
-        )
-        self.sinks = Sinks(
-            self.log, self.rulebooks, settings.sink, self.metrics, wall_clock_ms, random.random
-        )
-        self.door = Ingest(
-            self.log,
+        except ImportError as error:
+            self.scripts.close()
+            raise UsageError(
+                f"{settings.log_url.partition(':')[0]} needs {error.name}:"
+                " pip install 'funicular[kafka]' (or [faust])"
+            ) from None
+        self.door, self.sinks, self.status = self._edges()
+        self._gauges: asyncio.Task[None] | None = None
+
+    def _edges(self) -> tuple[Ingest | None, Sinks | None, StatusServer | None]:
+        log, settings = self._backbone.log, self.settings
+        sinks = None
+        if log is not None and "sink" in self.rooms:
+            sinks = Sinks(
+                log, self.rulebooks, settings.sink, self.metrics, wall_clock_ms, random.random
+            )
+        if log is None or "ingest" not in self.rooms:
+            server = StatusServer(
+                settings.host, settings.port, self.metrics, self._backbone.unready
+            )
+            return None, sinks, server
+        door = Ingest(
+            log,
             self.rulebooks,
             settings.ingest,
             self.metrics,
             time_ordered_ids(wall_clock_ms),
             wall_clock_ms,
-            self._unready,
+            self._backbone.unready,
         )
-        self._gauges: asyncio.Task[None] | None = None
+        return door, sinks, None
+
+    @property
+    def log(self) -> SqliteLog:
+        """The embedded log. UsageError: there is none."""
+        if not isinstance(self._backbone, Embedded):
+            raise UsageError("this needs the embedded log")
+        return self._backbone.log
 
     def rulebooks(self) -> Mapping[str, Rulebook]:
         """Return the rulebooks in force."""
@@ -210,9 +384,14 @@ class Funicular:
     async def start(self) -> None:
         """Start from the end of the flow to its beginning. UsageError: the port is in use."""
         try:
-            await self.sinks.start()
-            self.engine.start()
-            await self.door.start()
+            await self._backbone.open()
+            if self.sinks is not None:
+                await self.sinks.start()
+            if self._backbone.engine is not None:
+                await asyncio.to_thread(self._backbone.engine.start)
+            for server in (self.door, self.status):
+                if server is not None:
+                    await server.start()
         except BaseException:
             await self.stop()
             raise
@@ -222,6 +401,7 @@ class Funicular:
             _log.info(
                 "running",
                 tenant=tenant,
+                rooms=sorted(self.rooms),
                 rules=book.version,
                 integrations=len(book.integrations),
                 chains=len(book.chains),
@@ -230,11 +410,16 @@ class Funicular:
 
     async def wait(self) -> None:
         """Return never; raises what ended a part of the pipeline."""
-        parts: list[asyncio.Future[Any]] = [asyncio.wrap_future(self.engine.failed)]
-        if self.door.failed is not None:
+        parts: list[asyncio.Future[Any]] = []
+        if self._backbone.engine is not None:
+            parts.append(asyncio.wrap_future(self._backbone.engine.failed))
+        if self.door is not None and self.door.failed is not None:
             parts.append(self.door.failed)
-        sinks = asyncio.ensure_future(self.sinks.failure())
-        done, _ = await asyncio.wait([*parts, sinks], return_when=asyncio.FIRST_COMPLETED)
+        sinks = None
+        if self.sinks is not None:
+            sinks = asyncio.ensure_future(self.sinks.failure())
+            parts.append(sinks)
+        done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
         for part in done:
             if part is sinks:
                 raise sinks.result()
@@ -244,16 +429,22 @@ class Funicular:
         """Stop from the beginning of the flow to its end; what is not done is kept in the log."""
         if self._gauges is not None:
             self._gauges.cancel()
-        await self.door.stop()
-        await asyncio.to_thread(self.engine.stop, self.settings.stop_timeout_s)
-        await self.sinks.stop(self.settings.stop_timeout_s)
-        await asyncio.to_thread(self.log.close)
+        for server in (self.door, self.status):
+            if server is not None:
+                await server.stop()
+        if isinstance(self._backbone, Embedded):
+            await asyncio.to_thread(self._backbone.engine.stop, self.settings.stop_timeout_s)
+        if self.sinks is not None:
+            await self.sinks.stop(self.settings.stop_timeout_s)
+        await self._backbone.close(self.settings.stop_timeout_s)
         self.scripts.close()
 
     def _tell_what_nobody_sends(self) -> None:
         """Say where deliveries wait for a destination that the rules no longer have: they are kept
         until it is there again, and nothing else would tell of them.
         """
+        if self.sinks is None or not isinstance(self._backbone, Embedded):
+            return
         served = {
             topics.delivery_topic(status.tenant, status.destination)
             for status in self.sinks.status()
@@ -267,15 +458,9 @@ class Funicular:
                     records=records,
                 )
 
-    def _unready(self) -> str | None:
-        if self.log.failed.done():
-            return "the log has failed"
-        return None if self.engine.running else "the stages do not run"
-
     async def _gauge(self) -> None:
         """Keep the gauges of `/metrics` fresh."""
         while True:
-            for (topic, group), records in self.log.lag().items():
+            for (topic, group), records in (await asyncio.to_thread(self._backbone.lag)).items():
                 self.metrics.set("funicular_lag_records", records, topic=topic, group=group)
-            self.metrics.set("funicular_log_bytes", self.log.size_bytes)
             await asyncio.sleep(GAUGES_EVERY_S)

@@ -11,7 +11,7 @@ from pipeline import __version__
 from pipeline.cli.demo import demo
 from pipeline.cli.keys import keys
 from pipeline.cli.rules import check, check_examples
-from pipeline.cli.run import run
+from pipeline.cli.run import run, worker
 from pipeline.cli.trying import decode, encode, send
 
 
@@ -29,5 +29,5 @@ def main() -> None:
     """
 
 
-for command in (run, check, check_examples, decode, encode, send, demo, keys):
+for command in (run, worker, check, check_examples, decode, encode, send, demo, keys):
     main.add_command(command)

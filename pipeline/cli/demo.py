@@ -24,6 +24,7 @@ _FRAME_S = 0.25
               help="The rules folder; the fleet fits the one given with it.")  # fmt: skip
 @click.option("--data", type=FOLDER, help="Keep the log here; a temporary folder if left away.")
 @click.option("--port", default=8080, show_default=True, envvar="FUNICULAR_PORT",
+              type=click.IntRange(0, 65_535),
               help="The port to listen on; 0: any free one.")  # fmt: skip
 @click.option("--devices", default=24, show_default=True, help="How many devices, of three kinds.")
 @click.option("--rate", default=40.0, show_default=True, help="Uplinks a second, about.")
@@ -99,6 +100,7 @@ def _show(
         ended = asyncio.ensure_future(pipeline.wait())
         deadline = monotonic() + (seconds or float("inf"))
         try:
+            assert pipeline.door is not None
             address = pipeline.door.address
             fleet.begin(address)
             feed = LogFeed(pipeline.log, pipeline.metrics, next(iter(pipeline.books)))

@@ -1,40 +1,45 @@
-"""`funicular run`: the whole pipeline in one process."""
+"""`funicular run` and `funicular worker`: the pipeline in one process, or some of its rooms."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.speaking import data_option, rules_option, telling
+from pipeline.cli.speaking import data_option, log_option, rules_option, telling
 
 if TYPE_CHECKING:
     from pipeline.settings import LogFormat, Settings
 
 
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        rules_option,
+        data_option,
+        log_option,
+        click.option("--host", default="127.0.0.1", envvar="FUNICULAR_HOST", show_default=True,
+                     help="The address to listen on; elsewhere than on loopback the API"
+                     " needs keys."),
+        click.option("--port", default=8080, envvar="FUNICULAR_PORT", show_default=True,
+                     type=click.IntRange(0, 65_535),
+                     help="The port to listen on; 0: any free one."),
+        click.option("--slot", type=click.IntRange(0), envvar="FUNICULAR_SLOT",
+                     help="On Kafka: which worker of this machine; the first free if left away."),
+        click.option("--log-format", type=click.Choice(["auto", "text", "json"]), default="auto",
+                     envvar="FUNICULAR_LOG_FORMAT", show_default=True),
+        click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
+                     default="info", envvar="FUNICULAR_LOG_LEVEL", show_default=True),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 @click.command()
-@rules_option
-@data_option
-@click.option("--host", default="127.0.0.1", envvar="FUNICULAR_HOST", show_default=True,
-              help="The address to listen on; other than loopback the API needs keys.")  # fmt: skip
-@click.option("--port", default=8080, type=click.IntRange(0, 65_535), envvar="FUNICULAR_PORT",
-              show_default=True, help="The port to listen on; 0: any free one.")  # fmt: skip
-@click.option("--log-format", type=click.Choice(["auto", "text", "json"]), default="auto",
-              envvar="FUNICULAR_LOG_FORMAT", show_default=True)  # fmt: skip
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
-              default="info", envvar="FUNICULAR_LOG_LEVEL", show_default=True)  # fmt: skip
+@_options
 @telling
-def run(
-    *,
-    rules: tuple[Path, ...],
-    data: Path,
-    host: str,
-    port: int,
-    log_format: LogFormat,
-    log_level: str,
-) -> None:
-    """Run a rules folder on this machine, on the embedded log.
+def run(*, log_format: LogFormat, log_level: str, **chosen: Any) -> None:
+    """Run a rules folder: all rooms in one process, on the embedded log or on Kafka.
 
     It takes uplinks at http://HOST:PORT/in/{tenant}/{integration}. Ctrl-C (or SIGTERM) stops it:
     what is under way is finished, the rest is in the log and goes on at the next start.
@@ -43,21 +48,47 @@ def run(
     Examples:
       funicular run
       funicular run --rules acme/ --rules umbrella/ --data /var/lib/funicular --port 8443
+      funicular run --log kafka://localhost:9092
     """
     from pipeline.settings import Settings, configure_logs
 
     configure_logs(log_format, log_level)
-    _serve(Settings(rules=rules, data=data, host=host, port=port))
+    _serve(Settings(**chosen))
 
 
-def _serve(settings: Settings) -> None:
+@click.command()
+@click.argument(
+    "rooms",
+    nargs=-1,
+    required=True,
+    type=click.Choice(["ingest", "convert", "route", "downlink", "sink"]),
+)
+@_options
+@telling
+def worker(*, rooms: tuple[str, ...], log_format: LogFormat, log_level: str, **chosen: Any) -> None:
+    """Run some ROOMS of the pipeline on Kafka; any number of workers share the work.
+
+    A worker without `ingest` answers /healthz, /readyz and /metrics at its port.
+
+    \b
+    Examples:
+      funicular worker convert route --log kafka://localhost:9092 --port 8081
+      funicular worker ingest --log kafka://localhost:9092 --host 0.0.0.0
+    """
+    from pipeline.settings import Settings, configure_logs
+
+    configure_logs(log_format, log_level)
+    _serve(Settings(**chosen), rooms)
+
+
+def _serve(settings: Settings, rooms: tuple[str, ...] | None = None) -> None:
     import asyncio
     import signal
 
-    from pipeline.wiring import Funicular, run_loop
+    from pipeline.wiring import ROOMS, Funicular, run_loop
 
     async def serve() -> None:
-        pipeline = Funicular(settings)
+        pipeline = Funicular(settings, rooms=rooms or ROOMS)
         loop = asyncio.get_running_loop()
         asked = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):

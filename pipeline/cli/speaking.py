@@ -85,6 +85,18 @@ def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def log_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--log`."""
+    return click.option(
+        "--log",
+        "log_url",
+        default="embedded",
+        envvar="FUNICULAR_LOG",
+        show_default=True,
+        help="embedded; or kafka://HOST:9092,… (faust://… for those who run Faust).",
+    )(command)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON lines, for machines.")
 
 

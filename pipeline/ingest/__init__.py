@@ -4,5 +4,6 @@ from pipeline.ingest.ids import time_ordered_ids
 from pipeline.ingest.ingest import Ingest
 from pipeline.ingest.keys import Key, KeyStore
 from pipeline.ingest.settings import IngestSettings
+from pipeline.ingest.status import StatusServer
 
-__all__ = ["Ingest", "IngestSettings", "Key", "KeyStore", "time_ordered_ids"]
+__all__ = ["Ingest", "IngestSettings", "Key", "KeyStore", "StatusServer", "time_ordered_ids"]
