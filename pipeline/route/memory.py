@@ -6,6 +6,7 @@ another kind must not read what the former kept; it begins anew.
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Any
 
 from pipeline.errors import MessageError
@@ -32,7 +33,7 @@ def remember(visit: Visit, verb: str, values: dict[str, Any], shape: str = "") -
         visit.remember(kept)
 
 
-def expect(kept: dict[str, Any], verb: str) -> None:
+def expect(kept: Sized, verb: str) -> None:
     """Raise MessageError (code `node`) where a timer finds nothing of its kind of node."""
     if not kept:
         raise MessageError(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import PlainValidator, WithJsonSchema
 
-from pipeline.model.event import DeviceMessage
+from pipeline.route.visit import Visit
 from pipeline.rulebook.duration import parse_duration
 
 SPAN_MS_MAX = 366 * 86_400_000  # timers and kept keys must come to an end
@@ -34,8 +34,15 @@ Span = Annotated[
 """A duration (`10s`, `1h30m`, or a number of seconds), kept in milliseconds; never nothing."""
 
 
-def as_of(message: DeviceMessage) -> int:
+def as_of(visit: Visit) -> int:
     """Return when a message was, in epoch milliseconds: never later than it was received, since a
     device's clock that is ahead must not outrun what really comes later.
     """
-    return min(message.time_ms, message.received_ms)
+    return min(visit.message.time_ms, arrived(visit))
+
+
+def arrived(visit: Visit) -> int:
+    """Return when a message was received, in epoch milliseconds; never later than now, since the
+    clock of the door may be ahead too.
+    """
+    return min(visit.message.received_ms, visit.now_ms)

@@ -1,4 +1,6 @@
-"""`chain`: a message in, run through another chain; the same message out by `then`."""
+"""`chain`: a message in, run through another chain; the same message out by `then`, or what that
+chain hands back.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from pipeline.route.node import Onward, Outcome
+from pipeline.route.fields import Target
+from pipeline.route.node import Link, Onward, Outcome
 from pipeline.route.visit import Visit
 from pipeline.rulebook.catalogue import Known, Problem, suggest
 
@@ -18,6 +21,9 @@ class RunChain(Onward):
     The message goes on as it came; attributes that the other chain sets are seen. Where a node
     fails there and nobody takes it, this node fails and all that the other chain did is undone.
 
+    With `outputs`, what the other chain hands back by its `output` nodes goes on instead, by name;
+    `then` takes names that are not listed, and the message itself where nothing was handed back.
+
     - name: housekeeping
       chain: housekeeping
     - name: archive
@@ -27,11 +33,22 @@ class RunChain(Onward):
     verb: ClassVar[str] = "chain"
 
     chain: str = Field(min_length=1, description="A chain's name.")
+    outputs: dict[str, Target] = Field(
+        default={}, description="Where messages go that the other chain hands back, by name."
+    )
 
     def apply(self, visit: Visit) -> Outcome:
-        """Run the chain; return `then`."""
-        visit.enter(self.chain)
-        return "then"
+        """Run the chain; return `then`, or what was handed back by its outlets."""
+        handed = visit.enter(self.chain)
+        if not self.outputs or not handed:
+            return "then"
+        return [(self.outputs.get(name, "then"), message) for name, message in handed]
+
+    def links(self) -> Iterator[Link]:
+        """Yield a link an output, called as its target."""
+        for name, target in self.outputs.items():
+            yield Link(target, target, ("outputs", name))
+        yield from super().links()
 
     def check(self, known: Known) -> Iterator[Problem]:
         """Yield a problem where there is no such chain."""

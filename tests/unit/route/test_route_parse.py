@@ -119,7 +119,7 @@ def test_good_chain() -> None:
             "",
         ),
         (nodes("  - just text"), ("nodes", 0), "must be a mapping with `name` and what", ""),
-        (nodes("  - {name: a}"), ("nodes", 0), "the node does nothing", "nodes are `chain`, "),
+        (nodes("  - {name: a}"), ("nodes", 0), "the node does nothing", "nodes are `accumulate`, "),
         (
             nodes("  - {name: a, filter: 'true', otherwise: archve}\n")
             + "  - {name: archive, send: {to: archive}}",
