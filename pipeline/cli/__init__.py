@@ -12,6 +12,7 @@ from pipeline.cli.demo import demo
 from pipeline.cli.keys import keys
 from pipeline.cli.rules import check, check_examples
 from pipeline.cli.run import run, worker
+from pipeline.cli.topics import schema, topics
 from pipeline.cli.trying import decode, encode, send
 
 
@@ -29,5 +30,17 @@ def main() -> None:
     """
 
 
-for command in (run, worker, check, check_examples, decode, encode, send, demo, keys):
+for command in (
+    run,
+    worker,
+    check,
+    check_examples,
+    decode,
+    encode,
+    send,
+    demo,
+    keys,
+    topics,
+    schema,
+):
     main.add_command(command)
