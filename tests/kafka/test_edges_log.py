@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from pipeline.errors import ClosedError, MessageError, RetryableError, UsageError
 from pipeline.model.record import Outgoing, Record
@@ -51,19 +51,19 @@ def stored(
             "group.id": "looks",
             "enable.auto.commit": False,
             "isolation.level": isolation,
-            "enable.partition.eof": False,
+            "enable.partition.eof": True,
         }
     )
-    places = [TopicPartition(topic, number, 0) for number in range(partitions)]
-    ends = {place.partition: consumer.get_watermark_offsets(place, 10)[1] for place in places}
-    consumer.assign(places)
-    found = []
-    while any(place.offset < ends[place.partition] for place in consumer.position(places)):
-        if message := consumer.poll(0.2):
-            assert message.error() is None
+    consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
+    found, ends = [], set()
+    while len(ends) < partitions:
+        message = consumer.poll(WAIT_S)
+        assert message is not None, f"{topic} cannot be read"
+        if message.error() is None:
             found.append(message)
-        elif all(end == 0 for end in ends.values()):
-            break
+        else:
+            assert message.error().code() == KafkaError._PARTITION_EOF
+            ends.add(message.partition())
     consumer.close()
     return [
         (each.partition(), each.key(), each.value(), dict(each.headers() or ())) for each in found
