@@ -29,11 +29,12 @@ def free_port() -> int:
 
 @dataclass
 class Program:
-    """`funicular run` as a process of its own; ended for certain at the end of the `with`."""
+    """`funicular run`, or a worker, as a process; ended for certain at the end of the `with`."""
 
     rules: Path
     data: Path
     env: dict[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ("run",)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -46,7 +47,7 @@ class Program:
         self.data.mkdir(parents=True, exist_ok=True)
         with (self.data / "stderr.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.cli", "run", "--rules", str(self.rules),
+                [sys.executable, "-m", "pipeline.cli", *self.command, "--rules", str(self.rules),
                  "--data", str(self.data), "--port", str(self.port), "--log-format", "json"],
                 stderr=log,
                 env={**os.environ, **self.env},
