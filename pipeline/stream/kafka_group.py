@@ -26,6 +26,9 @@ from pipeline.stream.partitioner import partition_of
 _log = structlog.get_logger(__name__)
 _EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's own errors are called so
 
+# For a look that only serves a log line.
+_LOOK_S = 1.0
+
 
 class Group:
     """One consumer and its partitions. One thread uses it; callbacks come in `read` and `close`.
@@ -124,9 +127,10 @@ class Group:
                 if place.error is not None:
                     raise KafkaException(place.error)
                 offset = place.offset if place.offset != OFFSET_INVALID else None
-                if offset is not None:
+                partition = wanted[place.partition]
+                if offset is not None and partition.floor == 0:
                     self._check_kept(consumer, place.partition, offset)
-                wanted[place.partition].locate(offset, place.metadata)
+                partition.locate(offset, place.metadata)
         except KafkaException as failed:
             error = error_of(failed)
             refuse(error)
@@ -137,7 +141,7 @@ class Group:
     def _check_kept(self, consumer: Consumer, partition: int, offset: int) -> None:
         """Say it loudly where records are gone that were never handled."""
         place = TopicPartition(self.topic, partition)
-        ends = consumer.get_watermark_offsets(place, self._settings.call_timeout_s)
+        ends = consumer.get_watermark_offsets(place, _LOOK_S)
         if ends is not None and ends[0] > offset:
             _log.error(
                 "records were deleted before they were handled; the topic's retention is shorter"

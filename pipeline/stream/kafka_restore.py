@@ -85,6 +85,8 @@ class Restorer:
     def add(self, stores: dict[int, PartitionStore], now_ms: int) -> None:
         """Take stores to restore. RetryableError: the cluster does not answer; none was taken."""
         low, high = self._ends(list(stores))
+        if not self._running:
+            self._said = time.monotonic()
         starts = []
         for partition, store in stores.items():
             why = self._why_anew(store, low[partition], high[partition], now_ms)

@@ -29,33 +29,35 @@ def stopped(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
 
 
-@pytest.mark.parametrize("at", ["produce", "offsets", "commit", "committing", "committed"])
-def test_a_worker_killed_in_a_transaction(flow: Flow, at: str) -> None:
+def test_workers_killed_in_transactions(flow: Flow) -> None:
     """SIGKILL at any moment of a transaction loses nothing and has nothing done twice."""
-    flow.append(600)
-    after = 150 if at == "produce" else 2
-    worker = flow.worker(at=at, after=after)
-    assert worker.wait(30) == -signal.SIGKILL
+    for at in ("handle", "produce", "offsets", "commit", "committing", "committed"):
+        flow.append(300)
+        worker = flow.worker(at=at, after=150 if at == "produce" else 2)
+        assert worker.wait(30) == -signal.SIGKILL
     flow.append(100)
     flow.worker()
     flow.wait_done()
     flow.check()
 
 
-@pytest.mark.parametrize("at", ["handle", "offsets", "commit"])
-def test_a_zombie_cannot_commit(flow: Flow, at: str) -> None:
-    """A worker that stood still past its session, with a batch handled, a transaction open or its
-    offsets in it, commits nothing of that; then it takes its part again.
+@pytest.mark.timeout(180)
+def test_zombies_cannot_commit(flow: Flow) -> None:
+    """Workers that stood still past their session, with a batch handled, a transaction open or
+    their offsets in it, commit nothing of that; then they take their parts again.
     """
-    flow.append(600)
-    zombie = flow.worker(at=at, after=2, how="stop")
-    wait_for(lambda: stopped(zombie.pid))
-    flow.worker(slot=1)
+    zombies = []
+    for slot, at in enumerate(("handle", "offsets", "commit")):
+        flow.append(400)
+        zombies.append(flow.worker(at=at, after=2, how="stop", slot=slot))
+        wait_for(lambda: stopped(zombies[-1].pid))
+    flow.worker(slot=3)
     flow.wait_done()
-    zombie.send_signal(signal.SIGCONT)
+    for zombie in zombies:
+        zombie.send_signal(signal.SIGCONT)
     flow.append(400)
     flow.wait_done()
-    assert zombie.poll() is None
+    assert [zombie.poll() for zombie in zombies] == [None] * 3
     flow.check()
 
 
@@ -96,19 +98,18 @@ def _corrupt(folder: Path) -> None:
             path.write_bytes(noise.randbytes(path.stat().st_size))
 
 
-@pytest.mark.parametrize("harm", [_delete, _truncate, _corrupt])
-def test_a_harmed_state_store_is_made_again(flow: Flow, harm: object) -> None:
-    """A store that was deleted, cut short or overwritten comes again from the changelog."""
+def test_harmed_state_stores_are_made_again(flow: Flow) -> None:
+    """Stores that were deleted, cut short or overwritten come again from the changelog."""
     flow.append(500)
     worker = flow.worker()
     flow.wait_done()
     worker.terminate()
     assert worker.wait(20) == 0
     slot = flow.folder / flow.kafka.group("count") / "slot-0"
-    stores = [path for path in slot.iterdir() if path.is_dir()]
+    stores = sorted(path for path in slot.iterdir() if path.is_dir())
     assert len(stores) == flow.partitions
-    for store in stores:
-        harm(store)  # type: ignore[operator]
+    for store, harm in zip(stores, (_delete, _truncate, _corrupt), strict=False):
+        harm(store)
     flow.worker()
     flow.append(300)
     flow.wait_done()

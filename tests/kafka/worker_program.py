@@ -19,6 +19,7 @@ from confluent_kafka import Producer
 
 from pipeline.model.record import Outgoing
 from pipeline.ports import Batch, DeviceState
+from pipeline.settings import configure_logs
 from pipeline.stream import kafka_transactions
 from pipeline.stream.kafka import KafkaEngine
 from pipeline.stream.kafka_limits import KafkaEngineSettings
@@ -82,6 +83,7 @@ class FailingCount(Count):
 def main(text: str) -> None:
     """Run until killed, or told to stop by SIGTERM."""
     given = json.loads(text)
+    configure_logs("text")
     Failing.at = given.get("at", "")
     Failing.left = given.get("after", 1)
     Failing.how = SIGNALS[given.get("how", "kill")]
