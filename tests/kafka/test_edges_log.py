@@ -335,3 +335,30 @@ async def test_a_closed_log_says_so(kafka: Brokers, prefix: str) -> None:
         with pytest.raises(ClosedError):
             await reader.commit(0)
         assert log.unready() == "the log is closed"
+
+
+async def test_appends_wait_for_room_and_one_that_goes_away_disturbs_none(
+    kafka: Brokers, prefix: str
+) -> None:
+    """With room for a few records at a time all appends still arrive, each key's in order; some
+    that are cancelled leave the others as they are.
+    """
+    kafka.create({prefix + "in": 2})
+    settings = settings_of(kafka, prefix, queue_bytes_max=500, batch_bytes_max=300)
+    async with opened(settings, "in") as log:
+        appends = [
+            asyncio.create_task(log.append([record(f"k{n % 3}", f"{n:03}")])) for n in range(150)
+        ]
+        await asyncio.sleep(0)
+        for gone in appends[::10]:
+            gone.cancel()
+        done = await asyncio.gather(*appends, return_exceptions=True)
+        assert {str(each) for each in done if not isinstance(each, asyncio.CancelledError)} == {
+            "None"
+        }
+        await log.append([record("k0", "999")])
+    values = [each[2].decode() for each in stored(kafka, prefix + "in", 2)]
+    assert {f"{n:03}" for n in range(150) if n % 10} | {"999"} <= set(values)
+    for device in range(3):
+        mine = [each for each in values if int(each) % 3 == device]
+        assert mine == sorted(mine)
