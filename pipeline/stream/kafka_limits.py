@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pipeline.stream.settings import MIB, EngineSettings
 
@@ -13,14 +12,15 @@ class KafkaEngineSettings(EngineSettings):
     """Limits of the stages on Kafka, beside those of every engine.
 
     `worker` and `slot` say who this process is: the id of its transactions is made of them, so
-    that a worker that comes back ends at once what it left open. `worker` is the machine's name by
-    default; two machines (or containers) of one name need different `worker`s or `slot`s. `slot`
-    None: the first that no other process on this machine holds.
+    that a worker that comes back ends at once what it left open. `slot` None: the first in the
+    state folder that no other process holds. `worker` empty: a name that is made up once and kept
+    in the slot's folder; where that folder does not outlive the process (a container without a
+    volume), say one that does, and that no other machine has.
     """
 
     # A transaction costs about 30 ms whatever is in it, so that large batches pay.
     records_max: int = 4_000
-    worker: str = field(default_factory=socket.gethostname)
+    worker: str = ""
     slot: int | None = None
     slots_max: int = 256
     # A worker that is not heard of for this long loses its partitions. The heartbeats are sent by

@@ -72,7 +72,8 @@ class Restorer:
         self._changelog = changelog
         self._admin = admin
         options = reader_options(kafka, settings, f"{kafka.group(stage)}.restore")
-        self._options = options | {"auto.offset.reset": "error"}
+        # It reads what is there, and is to hear at once that this was all.
+        self._options = options | {"auto.offset.reset": "error", "fetch.wait.max.ms": 5}
         self._consumer: Consumer | None = None
         self._running: dict[int, _Restore] = {}
         self._said = time.monotonic()

@@ -93,6 +93,7 @@ class KafkaStageRunner:
         """Begin. UsageError: its slot is taken."""
         name = self.stage.name
         self._slot = Slot(self._folder, self._settings.slot, self._settings.slots_max)
+        worker = self._settings.worker or self._slot.name()
         self._group = Group(
             self._kafka,
             self._settings,
@@ -108,7 +109,7 @@ class KafkaStageRunner:
             self._settings,
             self._metrics,
             name,
-            f"{self._kafka.group(name)}.{self._settings.worker}.{self._slot.number}",
+            f"{self._kafka.group(name)}.{worker}.{self._slot.number}",
         )
         self._changelog = place.changelog
         if place.changelog is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 from pathlib import Path
+from uuid import uuid4
 
 from pipeline.errors import UsageError
 
@@ -32,6 +33,21 @@ class Slot:
             f"Another process holds slot {wanted} in {folder}; give each worker its own slot, or"
             " leave the slot out"
         )
+
+    def name(self) -> str:
+        """Return the name that is kept in the slot's folder; the first time it is made up.
+
+        UsageError: the folder cannot be written.
+        """
+        path = self.folder / "worker"
+        try:
+            kept = path.read_text() if path.exists() else ""
+            if not kept:
+                kept = uuid4().hex[:16]
+                path.write_text(kept)
+        except OSError as error:
+            raise UsageError(f"Cannot keep state in {self.folder}: {error}") from None
+        return kept
 
     def release(self) -> None:
         """Let others have it."""

@@ -143,7 +143,7 @@ def read_all(kafka: KafkaSettings, topic: str) -> list[Any]:
     name = kafka.topic(topic)
     options = {"group.id": "look", "isolation.level": "read_committed",
                "enable.partition.eof": True, "auto.offset.reset": "earliest",
-               "enable.auto.commit": False}  # fmt: skip
+               "enable.auto.commit": False, "fetch.wait.max.ms": 5}  # fmt: skip
     consumer = Consumer(kafka.confluent() | options)
     count = len(
         AdminClient(kafka.confluent()).list_topics(name, timeout=10).topics[name].partitions

@@ -14,6 +14,7 @@ from pipeline.stream.kafka_store import PartitionStore
 from tests.contract.clock import START_MS
 from tests.contract.engine_harness import FunctionStage, record, tally, values
 from tests.contract.kafka_harness import DRAIN_S, KafkaHarness
+from tests.kafka.cluster_work import wait_for
 
 HOUR_MS = 3_600_000
 
@@ -168,8 +169,7 @@ def test_a_worker_that_joins_and_leaves(harness: Harness) -> None:
         assert other.drain(DRAIN_S)
         assert other.stop(DRAIN_S)
         harness.append([record(key, f"{turn}b") for key in keys])
-    harness.run()
-    assert harness.lag() == 0
+    wait_for(lambda: harness.lag() == 0)
     assert {key: parts["count"] for key, parts in harness.state("stage").items()} == (
         dict.fromkeys(keys, 6)
     )
