@@ -156,7 +156,7 @@ class Script(msgspec.Struct, frozen=True, gc=False):
     """
 
     path: str
-    language: Literal["javascript", "lua", "codec"]
+    language: Literal["javascript", "lua", "tbel", "codec"]
     source: str
 
 

@@ -25,7 +25,7 @@ _KEYS: Mapping[tuple[str, str], str] = {
     ("TBEL", "UPLINK"): "tbelDecoder",
     ("TBEL", "DOWNLINK"): "tbelEncoder",
 }
-_LANGUAGES: Mapping[str, Literal["javascript"]] = {"JS": "javascript"}
+_LANGUAGES: Mapping[str, Literal["javascript", "tbel"]] = {"JS": "javascript", "TBEL": "tbel"}
 
 
 class _Unreadable(Exception):  # noqa: N818 - becomes an Unrunnable
@@ -38,7 +38,7 @@ def cases(folder: Path, names: Sequence[str], shown: str) -> Iterator[Piece]:
     vendor = parts[-4] if len(parts) > 4 else folder.name
     try:
         converter = _read(folder, CONVERTER)
-        metadata = _read(folder, "metadata.json") if "metadata.json" in names else {}
+        metadata = _texts(_read(folder, "metadata.json") if "metadata.json" in names else {})
         script, way = _script(converter, f"{shown}/{CONVERTER}")
     except _Unreadable as error:
         yield Unrunnable(vendor, f"{shown}/{CONVERTER}", str(error))
@@ -78,6 +78,16 @@ def _read(folder: Path, name: str) -> Any:
         raise _Unreadable(f"{name} cannot be read: {error}") from None
 
 
+def _texts(metadata: Any) -> dict[str, str]:
+    """Return metadata as ThingsBoard has it: all values are texts."""
+    if not isinstance(metadata, dict):
+        raise _Unreadable("metadata.json is no object")
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in metadata.items()
+    }
+
+
 def _script(converter: Any, path: str) -> tuple[Script, str]:
     configuration = converter.get("configuration") if isinstance(converter, dict) else None
     if not isinstance(configuration, dict):
@@ -90,8 +100,6 @@ def _script(converter: Any, path: str) -> tuple[Script, str]:
     source = configuration.get(key)
     if not isinstance(source, str) or not source.strip():
         raise _Unreadable(f"{CONVERTER} has no `{key}`")
-    if language not in _LANGUAGES:
-        raise _Unreadable(f"{language} is not run")
     return Script(path=path, language=_LANGUAGES[language], source=source), way
 
 

@@ -21,7 +21,11 @@ from pipeline.rulebook.codec_converter import CODEC, parse_codec_converter
 from pipeline.rulebook.example import ExampleConfig, example_input
 from pipeline.rulebook.validation import validate
 
-LANGUAGES: Mapping[str, Literal["javascript", "lua"]] = {".js": "javascript", ".lua": "lua"}
+LANGUAGES: Mapping[str, Literal["javascript", "lua", "tbel"]] = {
+    ".js": "javascript",
+    ".lua": "lua",
+    ".tbel": "tbel",  # ThingsBoard's own language
+}
 
 # The names by which the engines know a routine; the older ones are TTN v2's and ThingsBoard's, then
 # ChirpStack v3's.
@@ -30,6 +34,9 @@ FUNCTIONS: Mapping[tuple[str, Operation], tuple[str, ...]] = {
     ("javascript", "encode_downlink"): ("encodeDownlink", "Encoder", "Encode"),
     ("javascript", "decode_downlink"): ("decodeDownlink",),
     ("javascript", "normalize_uplink"): ("normalizeUplink",),
+    ("tbel", "decode_uplink"): ("Decoder",),
+    ("tbel", "encode_downlink"): ("Encoder",),
+    ("tbel", "decode_downlink"): ("decodeDownlink",),
     ("lua", "decode_uplink"): ("decode_uplink",),
     ("lua", "encode_downlink"): ("encode_downlink",),
     ("lua", "decode_downlink"): ("decode_downlink",),
@@ -45,7 +52,7 @@ class RoutineConfig(_Part):
     """One way of the codec: the script's file beside this one, and examples."""
 
     fileName: Annotated[  # noqa: N815
-        str, Field(description="the script's file, `.js` or `.lua`, beside this one")
+        str, Field(description="the script's file, `.js`, `.lua` or `.tbel`, beside this one")
     ]
     examples: list[ExampleConfig] = []
 
@@ -119,7 +126,10 @@ def parse_converter(
             )
     if problems:
         return None, list(uses.values()), problems
-    return _made(name, file, config.contract, uses, examples), list(uses.values()), []
+    contract = config.contract
+    if contract is None and any(use.script.language == "tbel" for use in uses.values()):
+        contract = "thingsboard"
+    return _made(name, file, contract, uses, examples), list(uses.values()), []
 
 
 def _made(
@@ -157,7 +167,9 @@ def _use(
         language = LANGUAGES[wanted[wanted.rindex(".") :]]
         return Use(Script(path=wanted, language=language, source=source), operation, path)
     if not file_name.endswith(tuple(LANGUAGES)):
-        return Problem(path, f"`{file_name}` is no script", "name a `.js` or `.lua` file", 0)
+        return Problem(
+            path, f"`{file_name}` is no script", "name a `.js`, `.lua` or `.tbel` file", 0
+        )
     if not wanted.startswith("converters/"):
         return Problem(path, f"`{file_name}` is outside of converters/", "move it there", 0)
     beside = [script.rsplit("/", 1)[1] for script in scripts if dirname(script) == dirname(file)]

@@ -197,7 +197,7 @@ def _rename(kind: str, stem: str, suffix: str) -> str:
     if suffix in ("yml", "YAML", "YML"):
         return f"rename it to {stem}.yaml"
     if kind == "converters":
-        return "only .yaml, .js and .lua files are read here"
+        return "only .yaml, .js, .lua and .tbel files are read here"
     return "only .yaml files are read here"
 
 

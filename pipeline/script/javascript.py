@@ -124,7 +124,7 @@ def _failed(code: str, message: str, line: int = 0, column: int = 0) -> str:
 
 # ThingsBoard's converters are bodies of functions; which one, the operation says.
 _PARAMETERS = "payload,metadata,msgType,integrationMetadata"
-_BODY = (
+BODY = (
     f"(function(){{var Decoder=function({_PARAMETERS}){{var msg=payload;{{",
     "\n}},Encoder=Decoder;" + _tail(_declared).removeprefix("\n;"),
 )
@@ -140,7 +140,9 @@ def _around(source: str) -> tuple[str, str]:
 class _World:
     """One script's context, with the driver in it."""
 
-    def __init__(self, source: str, around: tuple[str, str], limits: dict[str, Any]) -> None:
+    def __init__(
+        self, source: str, around: tuple[str, str], limits: dict[str, Any], prelude: str
+    ) -> None:
         context = self._context = Context()
         context.set_memory_limit(limits["memory_bytes"])
         context.set_max_stack_size(limits["stack_bytes"])
@@ -166,6 +168,8 @@ class _World:
         self.is_broken = pick(driver, "isBroken")
         self.is_altered = pick(driver, "isAltered")
         self.functions = pick(driver, "functions")
+        if prelude:
+            context.eval(prelude)()
         script = context.eval(head + source + tail)
         if _NAMES_BUFFER.search(source):
             pick(driver, "prepare")(script, context.eval(_BUFFER)())
@@ -178,7 +182,16 @@ class _World:
 
 
 class JavaScript:
-    """The engine of a JavaScript child."""
+    """The engine of a JavaScript child. `prelude` makes what its scripts find beside the driver's;
+    `translate` gives the JavaScript of a script, and `body` what stands around one that is a body.
+    """
+
+    prelude = ""
+    body = BODY
+
+    def translate(self, source: str) -> str:
+        """Return the JavaScript of a script."""
+        return source
 
     def __init__(self, limits: dict[str, Any]) -> None:
         self._limits = limits
@@ -274,10 +287,10 @@ class JavaScript:
         if world is not None:
             self._worlds.move_to_end(source)
             return world
-        text = source.decode()
+        text = self.translate(source.decode())
         around = self._compile(text)
         try:
-            world = _World(text, around, self._limits)
+            world = _World(text, around, self._limits, self.prelude)
         except (JSException, StackOverflow) as error:
             raise _Unusable(_syntax(str(error), text, len(around[0]))) from error
         self._worlds[source] = world
@@ -296,7 +309,7 @@ class JavaScript:
             head = "(function(){{"
             fault = self._probe(f"{head}{text}\n}}}})")
             if not fault:
-                return _BODY
+                return self.body
         raise _Unusable(_syntax(fault, text, len(head)))
 
     def _probe(self, text: str) -> str:

@@ -39,6 +39,10 @@ def _engine(language: str, limits: dict[str, Any]) -> Engine:
         from pipeline.script.lua import Lua  # noqa: PLC0415 - a child needs one engine only
 
         return Lua(limits)
+    if language == "tbel":
+        from pipeline.script.tbel_engine import Tbel  # noqa: PLC0415 - likewise
+
+        return Tbel(limits)
     from pipeline.script.javascript import JavaScript  # noqa: PLC0415 - likewise
 
     return JavaScript(limits)

@@ -182,6 +182,29 @@ def test_thingsboard(tmp_path: Path, scripts: ScriptProcesses) -> None:
     assert [each.reason for each in report.unrunnable] == ["there is no result_01.json"]
 
 
+def test_thingsboard_in_tbel(tmp_path: Path, scripts: ScriptProcesses) -> None:
+    """Converters in ThingsBoard's own language run too; metadata are texts."""
+    converter = {
+        "type": "UPLINK",
+        "configuration": {
+            "scriptLang": "TBEL",
+            "decoder": None,
+            "tbelDecoder": "var d = decodeToJson(payload); var t = [];\n"
+            "foreach (b : base64ToBytes(d.data)) { t.add(b); }\n"
+            "return {deviceName: metadata.n === '5' ? 'yes' : 'no', attributes: {t: t}};",
+        },
+    }
+    folder = "VENDORS/Acme/X1/HTTP/uplink"
+    files = {
+        f"{folder}/converter.json": json.dumps(converter),
+        f"{folder}/metadata.json": '{"n": 5}',
+        f"{folder}/payload.json": '{"data": "AP8="}',
+        f"{folder}/result.json": '{"yes": "no", "attributes": {"t": [0, -1]}}',
+    }
+    (report,) = run_library(write(tmp_path, files), scripts)
+    assert (report.passed, report.failed) == (1, 0), texts(report)
+
+
 def test_what_reads_the_clock(tmp_path: Path, scripts: ScriptProcesses) -> None:
     """An example that fails only by a time, of a codec that reads the clock, cannot be run."""
     files = {

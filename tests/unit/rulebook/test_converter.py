@@ -95,13 +95,13 @@ def test_payloads_may_be_text_or_json(rules: Any) -> None:
             "uplinkDecoder: {filename: a.js, fileName: a.js}",
             "1:17: unknown key `filename` (did you mean `fileName`?)",
         ),
-        ("uplinkDecoder: {}", "1:1: `fileName` is missing (the script's file, `.js` or `.lua`"),
+        ("uplinkDecoder: {}", "1:1: `fileName` is missing (the script's file, `.js`, `.lua` or"),
         ("uplinkDecoder: {fileName: b.js}", "1:27: there is no script converters/acme/b.js"),
         (
             "uplinkDecoder: {fileName: aaa.js}",
             "1:27: there is no script converters/acme/aaa.js (did you mean `a.js`?)",
         ),
-        ("uplinkDecoder: {fileName: a.py}", "1:27: `a.py` is no script (name a `.js` or `.lua`"),
+        ("uplinkDecoder: {fileName: a.py}", "1:27: `a.py` is no script (name a `.js`, `.lua` or"),
         (
             "uplinkDecoder: {fileName: ../../../etc/a.js}",
             "1:27: `../../../etc/a.js` is outside of converters/ (move it there)",
@@ -209,3 +209,13 @@ def test_without_a_check_scripts_are_taken_as_they_are(rules: Any) -> None:
     rules.write("converters/acme/a.js", "SYNTAX")
 
     assert rules.load().converters["acme/a"].decoder.source == "SYNTAX"
+
+
+def test_tbel(rules: Any) -> None:
+    """A converter in ThingsBoard's language has ThingsBoard's contract."""
+    rules.write("converters/acme/a.yaml", "uplinkDecoder: {fileName: a.tbel}\n")
+    rules.write("converters/acme/a.tbel", "return {deviceName: 'd'};")
+    rules.with_catalogue(check_script=None)
+    converter = rules.load().converters["acme/a"]
+    assert converter.contract == "thingsboard"
+    assert converter.decoder.language == "tbel"

@@ -33,8 +33,8 @@ RULE = "names are made of a-z, 0-9, - and _, start with a letter or digit, 64 at
                 " (move it to converters/<vendor>/a.yaml)"
             ),
         ),
-        ("converters/a.js", "converters/a.js: unknown file (only .yaml, .js and .lua files are"),
-        ("converters/v/a.py", "converters/v/a.py: unknown file (only .yaml, .js and .lua files"),
+        ("converters/a.js", "converters/a.js: unknown file (only .yaml, .js, .lua and"),
+        ("converters/v/a.py", "converters/v/a.py: unknown file (only .yaml, .js, .lua and"),
         ("converters/v/w/a.js", "converters/v/w/: folders are not read here (move it up)"),
         (
             "chains/a_test.yaml",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.script import javascript, lua
+from pipeline.script import javascript, lua, tbel_engine
 from pipeline.script.frames import Request
 from pipeline.script.limits import ScriptLimits
 
@@ -66,6 +66,12 @@ LIMITS = asdict(ScriptLimits(call_ms=50, contexts_max=2, memory_bytes=16 << 20))
 def javascript_run(monkeypatch: pytest.MonkeyPatch) -> EngineRun:
     monkeypatch.setattr(javascript, "arm", lambda seconds: None)
     return EngineRun(javascript.JavaScript(LIMITS))
+
+
+@pytest.fixture
+def tbel_run(monkeypatch: pytest.MonkeyPatch) -> EngineRun:
+    monkeypatch.setattr(javascript, "arm", lambda seconds: None)
+    return EngineRun(tbel_engine.Tbel(LIMITS))
 
 
 @pytest.fixture
