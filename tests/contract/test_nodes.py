@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from pipeline.model.event import DeviceMessage
@@ -147,3 +148,16 @@ def test_schema_has_the_node(node: type[Node]) -> None:
 
     assert {"name", node.verb} <= set(definition["required"])
     assert definition["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("node", NODES.values(), ids=NODES)
+def test_schema_takes_the_example(node: type[Node]) -> None:
+    """An editor that holds a chain to the JSON Schema finds no fault in the docstring's example,
+    and finds a key that the node does not have.
+    """
+    validator = Draft202012Validator(chain_schema())
+    written = document(node)
+
+    assert list(validator.iter_errors(written)) == []
+    written["nodes"][0]["no_such_key"] = 1
+    assert list(validator.iter_errors(written))

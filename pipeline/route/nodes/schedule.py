@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from hashlib import blake2b
 from typing import Annotated, Any, ClassVar
 from zoneinfo import ZoneInfo
@@ -55,7 +56,7 @@ class Times(Part):
             raise ValueError("needs either `every` (a duration) or `cron`")
         return self
 
-    @property
+    @cached_property
     def shape(self) -> str:
         """What tells a timer of this config from another's."""
         return f" {self.every} {self.cron} {self.timezone} {self.spread}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any, ClassVar
 
@@ -58,7 +59,7 @@ class WindowConfig(Part):
         """The time from one window's end to the next one's."""
         return self.every or self.length
 
-    @property
+    @cached_property
     def shape(self) -> str:
         """What tells kept values of this config from those of another."""
         values = sorted((name, one.function, str(one.place)) for name, one in self.values.items())
@@ -90,9 +91,9 @@ class Window(Onward):
     `start`, `end` and `messages`; it leaves by `then`. A window without messages makes none.
 
     A window closes when a message comes that is later than its end and `lateness`, or when that
-    time has passed. Each message leaves by `otherwise` when it comes; one that is too late for its
-    window is not counted and leaves by `late`, where that is named. A change of this node's config
-    begins anew.
+    time has passed; a message that comes after its end makes it wait for `lateness` anew. Each
+    message leaves by `otherwise` when it comes; one that is too late for its window is not counted
+    and leaves by `late`, where that is named. A change of this node's config begins anew.
 
     - name: each quarter
       window:

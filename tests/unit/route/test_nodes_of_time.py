@@ -61,6 +61,28 @@ def test_delay_has_a_limit() -> None:
     assert len(telemetry(talk.until(20))) == 2
 
 
+def test_delay_in_a_called_chain() -> None:
+    """A message that waits in a called chain goes on there; the caller does not wait."""
+    other = """
+chain: other
+nodes:
+  - {name: a, delay: 10s}
+  - {name: late, send: {to: archive, body: late}}
+  - {name: back, output: warm}
+"""
+    text = """
+chain: main
+on: {messages: uplink}
+nodes:
+  - {name: run, chain: other, outputs: {warm: stop}}
+  - {name: archive, send: {to: archive, body: now}}
+"""
+    bench = Bench(rulebook(text, other))
+
+    assert bench.take(record(uplink())).bodies == ["now"]
+    assert bench.wait(10_000).bodies == ["late"]
+
+
 def test_timer_of_another_node() -> None:
     """A message whose node has become another kind is a dead letter."""
     for before, after in (
