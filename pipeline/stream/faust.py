@@ -136,7 +136,7 @@ class FaustEngine:
         """Tell whether all of the stages' records are done, as the brokers know it."""
         if not all(runner.idle() for runner in self._app.runners):
             return False
-        await self._app.consumer.commit()
+        await self._app.commit_done()
         lag = await _lag(self._app, self._topics, self._settings.kafka)
         return not any(lag.values()) and all(runner.idle() for runner in self._app.runners)
 

@@ -12,6 +12,7 @@ from typing import Any
 import faust
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient
+from faust.app.base import BootStrategy
 from faust.types import StreamT
 
 from pipeline.errors import UsageError
@@ -29,8 +30,16 @@ from pipeline.stream.sqlite import wall_clock_ms
 _log = structlog.get_logger(__name__)
 
 
+class WithoutWeb(BootStrategy):
+    """Starts no web server: `faust worker` would, on every address, and show tables there."""
+
+    enable_web = False
+
+
 class StageApp(faust.App):
     """A Faust app whose agents are stages. Made by `make_app`."""
+
+    BootStrategy = WithoutWeb
 
     runners: Sequence[FaustRunner] = ()
     needs: Callable[[], Awaitable[None]]
@@ -50,10 +59,20 @@ class StageApp(faust.App):
         """
         await self.needs()
 
+    async def commit_done(self) -> None:
+        """Commit what the stages have done since the last time."""
+        done = {
+            place: offset for runner in self.runners for place, offset in runner.take_done().items()
+        }
+        consumer: Any = self.consumer
+        if done:
+            await consumer._commit(done)  # noqa: SLF001 - its public ones take no offsets.
+
     async def on_stop(self) -> None:
         """Let batches under way end, and commit them."""
         for runner in self.runners:
             await runner.stop()
+        await self.commit_done()
         await super().on_stop()
 
 
@@ -87,6 +106,13 @@ def make_app(
         for stage in stages
     ]
     app.runners = runners
+
+    async def commits() -> None:
+        while not app.should_stop:
+            await app.sleep(settings.commit_s)
+            await app.commit_done()
+
+    app.task(traced=False)(commits)
     if settings.synchronous_downlinks:
         _log.warning(
             "synchronous downlinks are allowed on an engine that may repeat what it does: after a"
@@ -96,11 +122,13 @@ def make_app(
     @app.on_partitions_revoked.connect
     async def revoked(*_: Any, **__: Any) -> None:
         await asyncio.gather(*(runner.pause() for runner in runners))
-        # What those batches have done is not done again by the next owner.
-        await app.consumer.commit()
+        await app.commit_done()
 
     @app.on_rebalance_complete.connect
     async def assigned(*_: Any, **__: Any) -> None:
+        # Faust lets records in before it has sought the committed offsets, and then reads them
+        # twice; it starts the flow again itself when it has.
+        app.consumer.stop_flow()
         for runner in runners:
             runner.resume()
 
@@ -114,7 +142,6 @@ def _options(settings: FaustSettings) -> dict[str, Any]:
         "broker": [f"kafka://{address}" for address in kafka.bootstrap.split(",")],
         "broker_credentials": _credentials(kafka.security),
         "broker_client_id": kafka.client_id,
-        "broker_commit_interval": settings.commit_s,
         "broker_session_timeout": kafka.session_timeout_s,
         "broker_heartbeat_interval": kafka.heartbeat_s,
         "broker_rebalance_timeout": kafka.rebalance_timeout_s,
@@ -130,16 +157,11 @@ def _options(settings: FaustSettings) -> dict[str, Any]:
         # The runner lets the batch under way end, and no more: a stage that waits to try again
         # would hold up the whole group.
         "stream_wait_empty": False,
-        # What a stage did not finish is never acked for it.
-        "stream_ack_exceptions": False,
-        "stream_ack_cancelled_tasks": False,
         # Standbys would hold a second copy of other workers' state in memory.
         "table_standby_replicas": 0,
         # The table of topics says what there is; Faust makes none.
         "topic_allow_declare": False,
         "topic_disable_leader": True,
-        # Its pages would show state to whoever asks.
-        "web_enabled": False,
         "autodiscover": False,
     }
 
@@ -161,14 +183,14 @@ def _add_stage(
     )
     source = app.topic(
         name(stage.topic), key_type=bytes, value_type=bytes, key_serializer="raw",
-        value_serializer="raw",
+        value_serializer="raw", acks=False,
     )  # fmt: skip
 
     @app.agent(source, name=f"funicular.{stage.name}", concurrency=1)
     async def agent(stream: StreamT[Any]) -> None:
         assert isinstance(stream, faust.Stream)
-        async for event in stream.noack().events():
-            await runner.offer(stream, event)
+        async for event in stream.events():
+            await runner.offer(event)
 
     async def turns() -> None:
         try:

@@ -1,8 +1,11 @@
 """Runs one stage in a Faust app: hands it batches, writes what came of them, then acks.
 
 In come the events of the stage's agent and the due timers of its table; out go records to the
-topics and rows to the changelog. A batch's events are acked when all of that is acknowledged by
-Kafka, in the order of their offsets, one batch at a time.
+topics, then, when Kafka has them, rows to the changelog, and, when Kafka has those, the offset to
+commit. One batch at a time, in the order of offsets.
+
+Offsets are not left to Faust: its own commits may pass records that nobody has handled (it fills
+gaps whole as soon as one offset in them is acked, and makes gaps when it seeks while it reads).
 """
 
 from __future__ import annotations
@@ -11,10 +14,11 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from faust.types import AppT, EventT, StreamT
+from faust.types import TP, AppT, EventT
 
 from pipeline import topics
 from pipeline.errors import RetryableError
@@ -31,13 +35,23 @@ from pipeline.stream.partitioner import partition_of
 from pipeline.stream.settings import EngineSettings
 
 _log = structlog.get_logger(__name__)
-_Waiting = tuple[StreamT[Any], EventT[Any]]
 # What another partition than the key's would break: order per device, and who owns its state.
 _KEYED = frozenset({topics.DEVICE_EVENTS, topics.DOWNLINK_REQUESTED})
 
 
 class _GivenUpError(Exception):
     """The partitions are being taken away, or the app stops; the batch is not committed."""
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where a worker reads a partition: all before `restored`, and from `since` to before
+    `following`, needs no handling any more.
+    """
+
+    restored: int
+    since: int
+    following: int
 
 
 class FaustRunner:
@@ -65,8 +79,10 @@ class FaustRunner:
         self._topic = settings.kafka.topic(stage.topic)
         self._changelog = settings.kafka.topic(stage.state_topic or "")
         self._stateless: dict[int, PartitionState] = {}
-        self._waiting: dict[int, deque[_Waiting]] = {}
+        self._waiting: dict[int, deque[EventT[Any]]] = {}
         self._count = 0
+        self._done: dict[int, int] = {}
+        self._places: dict[int, _Place] = {}
         self._wakeup = asyncio.Event()
         self._room = asyncio.Event()
         # Closed until Faust has restored the state, and while partitions are moved.
@@ -74,9 +90,9 @@ class FaustRunner:
         self._stopping = False
         self._turn = asyncio.Lock()
 
-    async def offer(self, stream: StreamT[Any], event: EventT[Any]) -> None:
+    async def offer(self, event: EventT[Any]) -> None:
         """Take an event of the agent; waits while as many wait as Faust may hold."""
-        self._waiting.setdefault(event.message.partition, deque()).append((stream, event))
+        self._waiting.setdefault(event.message.partition, deque()).append(event)
         self._count += 1
         if self._count in {1, self._limits.records_max}:
             self._wakeup.set()
@@ -106,8 +122,15 @@ class FaustRunner:
         except TimeoutError:
             _log.warning("a batch is given up, as its partition moves", stage=self.stage.name)
         self._waiting.clear()
+        self._places.clear()
         self._count = 0
         self._room.set()
+
+    def take_done(self) -> dict[TP, int]:
+        """Return, once, the offsets that follow what was handled since the last call."""
+        done = {TP(self._topic, number): offset for number, offset in self._done.items()}
+        self._done.clear()
+        return done
 
     def resume(self) -> None:
         """Begin to work: partitions are assigned and their state restored."""
@@ -201,43 +224,67 @@ class FaustRunner:
             began = time.monotonic()
             kept, outputs = await self._handle(batch, state, now_ms)
             took_s = time.monotonic() - began
-            changes = self._rows(kept, batch, now_ms)
+            following = events[-1].message.offset + 1 if events else state.following
+            changes = self._rows(kept, batch, now_ms, following)
             if self._app.consumer_generation_id != generation:
                 raise _GivenUpError
-            await self._write(partition, [*strays, *outputs], changes)
+            await self._write([*strays, *outputs])
+            # Only now: who finds the offset in the changelog may be sure of the outputs.
+            await self._write_changelog(partition, changes)
         except _GivenUpError:
             return
         if changes:
             state.apply(changes)
         state.now_ms = now_ms
-        for stream, event in events:
-            await stream.ack(event)
+        if events:
+            self._done[partition] = events[-1].message.offset + 1
         self._measure(batch, strays, took_s)
 
-    def _next_events(self, partition: int, generation: int) -> list[_Waiting]:
+    def _next_events(self, partition: int, generation: int) -> list[EventT[Any]]:
         """Take the next events of a partition, as many as a batch may have."""
         waiting = self._waiting.get(partition, deque())
-        found: list[_Waiting] = []
+        found: list[EventT[Any]] = []
         size = 0
         while waiting and len(found) < self._limits.records_max:
-            message = waiting[0][1].message
+            message = waiting[0].message
             size += len(message.value or b"")
             if found and size > self._limits.bytes_max:
                 break
             taken = waiting.popleft()
             self._count -= 1
             # One of before a rebalance comes again, from the committed offset.
-            if message.generation_id == generation:
+            if message.generation_id == generation and not self._repeated(
+                partition, message.offset
+            ):
                 found.append(taken)
         if self._count < self._settings.buffer_records // 2:
             self._room.set()
         return found
 
+    def _repeated(self, partition: int, offset: int) -> bool:
+        """Tell whether a record was handled before: Faust reads some twice after a rebalance.
+
+        What was not read in one go is handled, even where it comes late: nothing is lost.
+        """
+        place = self._places.get(partition)
+        if place is None:
+            restored = self._state(partition).following
+            place = self._places[partition] = _Place(restored, offset, offset)
+        if offset < place.restored:
+            self._done[partition] = max(self._done.get(partition, 0), offset + 1)
+            return True
+        if place.since <= offset < place.following:
+            return True
+        if offset != place.following:
+            place.since = offset
+        place.following = offset + 1
+        return False
+
     def _sort_out(
-        self, partition: int, events: Sequence[_Waiting], now_ms: int
+        self, partition: int, events: Sequence[EventT[Any]], now_ms: int
     ) -> tuple[list[Record], list[Outgoing]]:
         """Return the records, and dead letters of those that are on a wrong partition."""
-        records = [self._record(event) for _, event in events]
+        records = [self._record(event) for event in events]
         count = self._app.consumer.topic_partitions(self._topic)
         if self.stage.topic not in _KEYED or not count:
             return records, []
@@ -299,18 +346,16 @@ class FaustRunner:
             if not self._open or self._stopping:
                 raise _GivenUpError
 
-    def _rows(self, kept: DeviceState, batch: Batch, now_ms: int) -> list[Change]:
+    def _rows(self, kept: DeviceState, batch: Batch, now_ms: int, following: int) -> list[Change]:
         if self._table is not None:
-            return rows(kept.changes, kept.timer_changes, batch.timers, now_ms)
+            return rows(kept.changes, kept.timer_changes, batch.timers, now_ms, following)
         if kept.changes or kept.timer_changes:
             msg = f"The stage {self.stage.name} has no state_topic, and put state or a timer"
             raise RuntimeError(msg)
         return []
 
-    async def _write(
-        self, partition: int, outputs: Sequence[Outgoing], changes: Sequence[Change]
-    ) -> None:
-        """Return when Kafka has acknowledged all of it. Raises when it has not."""
+    async def _write(self, outputs: Sequence[Outgoing]) -> None:
+        """Return when Kafka has acknowledged all of them. Raises when it has not."""
         send = self._app.producer.send
         name = self._settings.kafka.topic
         sent: list[Awaitable[Any]] = []
@@ -320,14 +365,19 @@ class FaustRunner:
                 sent.append(
                     await send(name(out.topic), key, out.value, out.partition, None, headers)
                 )
+        finally:
+            await _all(sent)
+
+    async def _write_changelog(self, partition: int, changes: Sequence[Change]) -> None:
+        """As `_write`, in their order."""
+        send = self._app.producer.send
+        sent: list[Awaitable[Any]] = []
+        try:
             # One by one, so that those before one that fails are waited for.
             for key, value in changes:
                 sent.append(await send(self._changelog, key, value, partition, None, None))
         finally:
-            results = await asyncio.gather(*sent, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+            await _all(sent)
 
     def _measure(self, batch: Batch, strays: Sequence[Outgoing], took_s: float) -> None:
         name = self.stage.name
@@ -338,3 +388,10 @@ class FaustRunner:
             self._metrics.add(
                 "funicular_dead_letters_total", len(strays), stage=name, reason="wrong_partition"
             )
+
+
+async def _all(sent: Sequence[Awaitable[Any]]) -> None:
+    """Wait for all of them, also where one failed; then raise its error."""
+    for result in await asyncio.gather(*sent, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result

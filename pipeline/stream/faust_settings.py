@@ -34,7 +34,8 @@ class FaustSettings:
     synchronous_downlinks: bool = False
     # A batch waits for more records for so long; each event costs Faust 0.1 ms to hand over.
     linger_s: float = 0.01
-    # How often offsets of what is done are committed; a crash repeats what was done since.
+    # How often the offsets of what is done are committed. What was done since comes again after a
+    # crash; a stage with state knows it by its changelog, one without does it again.
     commit_s: float = 1.0
     # Events that Faust holds ready for a stage.
     buffer_records: int = 4_096

@@ -3,9 +3,10 @@
 In come records of the changelog, at a restore and with each batch; out go a key's parts, timers
 that are due, and the partition's time. Pure: no Faust, no I/O.
 
-Records are those of `kafka_changes`, and one more, the partition's time, under `CLOCK`. It is
-written last in each batch: so the last record of a changelog is never a deletion, which
-compaction would take away one day, while Faust's restore waits for the last record by its offset.
+Records are those of `kafka_changes`, and one more under `CLOCK`: the partition's time, and the
+offset that follows what this state comes from. It is written last in each batch: so a record that
+comes again is known, and the last record of a changelog is never a deletion, which compaction
+would take away one day, while Faust's restore waits for the last record by its offset.
 """
 
 from __future__ import annotations
@@ -28,15 +29,19 @@ def rows(
     timer_changes: Mapping[tuple[str, str], tuple[int, Any] | None],
     fired: Iterable[DueTimer],
     now_ms: int,
+    following: int,
 ) -> list[Change]:
-    """Return what a batch changed. TypeError: a value is no JSON; nothing was changed."""
+    """Return what a batch changed; `following` is the offset after its last record.
+
+    TypeError: a value is no JSON; nothing was changed.
+    """
     found = changes_of(changes, timer_changes)
     found += [
         Change(timer_key(timer.key, timer.name), None)
         for timer in fired
         if (timer.key, timer.name) not in timer_changes
     ]
-    found.append(Change(CLOCK, b"%d" % now_ms))
+    found.append(Change(CLOCK, orjson.dumps((now_ms, following))))
     return found
 
 
@@ -47,6 +52,7 @@ class PartitionState:
         self.parts: dict[str, dict[str, bytes]] = {}
         self.timers: dict[tuple[str, str], tuple[int, bytes]] = {}
         self.now_ms = 0
+        self.following = 0
         # May name timers that are gone or were moved; `timers` says what counts.
         self._queue: list[tuple[int, str, str]] = []
 
@@ -54,7 +60,8 @@ class PartitionState:
         """Take in records of the changelog, in their order. ValueError: one is not ours."""
         for written, value in changes:
             if written == CLOCK:
-                self.now_ms = max(self.now_ms, int(value or b"0"))
+                now_ms, self.following = orjson.loads(value or b"[0,0]")
+                self.now_ms = max(self.now_ms, now_ms)
                 continue
             key, name, is_timer = read_key(written)
             if is_timer:

@@ -68,6 +68,21 @@ class Stage:
         self.topic = topic
 
 
+class Told(Registry):
+    """Counts, and tells the loop that it did: a turn ends with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = asyncio.Event()
+        self.batches = 0.0
+
+    def add(self, name: str, amount: float = 1, /, **labels: str) -> None:
+        super().add(name, amount, **labels)
+        if name == "funicular_stage_batches_total":
+            self.batches += amount
+            self.told.set()
+
+
 class Bench:
     """A runner with all that it needs, and what came of it."""
 
@@ -81,32 +96,46 @@ class Bench:
         )
         found: Any = SimpleNamespace(kept=self.kept) if table else None
         app: Any = self.app
+        self.metrics = Told()
         self.runner = FaustRunner(
             app,
             Stage(handle, topic),
             found,
             settings=FaustSettings(kafka=KafkaSettings(prefix="p."), linger_s=0.001, revoke_s=5),
             limits=EngineSettings(retry_first_s=0.001, retry_max_s=0.01, records_max=3),
-            metrics=Registry(),
+            metrics=self.metrics,
             clock=lambda: 100,
         )
-        self.acked: list[int] = []
-        self._acks = asyncio.Event()
         self._offset = 0
 
-    async def ack(self, event: Any) -> bool:
-        self.acked.append(event.message.offset)
-        self._acks.set()
-        return True
+    async def until_done(self, batches: int) -> None:
+        """Return when so many batches are done."""
+        while self.metrics.batches < batches:
+            self.metrics.told.clear()
+            await self.metrics.told.wait()
 
-    async def until_acked(self, count: int) -> None:
-        while len(self.acked) < count:
-            self._acks.clear()
-            await self._acks.wait()
+    async def until_sent(self, records: int) -> None:
+        """Return when so many records were given to the producer."""
+        while len(self.app.sent) < records:
+            self.app.written.clear()
+            await self.app.written.wait()
+
+    @property
+    def following(self) -> dict[int, int]:
+        """The offsets that may be committed, since this was asked the last time."""
+        return {place.partition: offset for place, offset in self.runner.take_done().items()}
 
     async def offer(
-        self, key: str, value: str = "v", *, partition: int = 0, generation: int = 1
+        self,
+        key: str,
+        value: str = "v",
+        *,
+        partition: int = 0,
+        generation: int = 1,
+        offset: int | None = None,
     ) -> None:
+        if offset is not None:
+            self._offset = offset
         message = SimpleNamespace(
             partition=partition,
             offset=self._offset,
@@ -117,9 +146,8 @@ class Bench:
             generation_id=generation,
         )
         self._offset += 1
-        stream: Any = self
         event: Any = SimpleNamespace(message=message)
-        await self.runner.offer(stream, event)
+        await self.runner.offer(event)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.Task[None]]:
@@ -139,43 +167,78 @@ def copying(batch: Batch, state: DeviceState, now_ms: int) -> list[Outgoing]:
     return [Outgoing("out", each.key, each.value, each.headers) for each in batch.records]
 
 
-async def test_acks_follow_the_acknowledgement_of_all_that_came_of_a_batch() -> None:
-    """Nothing is acked, and no state is taken over, before Kafka has outputs and changelog."""
+async def test_an_offset_follows_the_changelog_which_follows_the_outputs() -> None:
+    """Nothing goes to the changelog before Kafka has the outputs, and no offset is committed, nor
+    state taken over, before Kafka has the changelog: what it says was done was done.
+    """
     bench = Bench(copying)
     bench.app.automatic = False
     async with bench.running():
         await bench.offer("k")
-        while len(bench.app.sent) < 3:
-            bench.app.written.clear()
-            await bench.app.written.wait()
-        assert bench.acked == []
+        await bench.until_sent(1)
+        assert bench.app.sent == [("p.out", b"k", b"v", None, None, [("h", b"x")])]
+        bench.app.acknowledge()
+        await bench.until_sent(3)
+        assert bench.following == {}
         assert bench.partitions[0].load("k") == {}
         bench.app.acknowledge()
-        await bench.until_acked(1)
+        await bench.until_done(1)
 
-    assert bench.app.sent == [
-        ("p.out", b"k", b"v", None, None, [("h", b"x")]),
+    assert bench.app.sent[1:] == [
         ("p.stage.state", b"k#last", b"100", 0, None, None),
-        ("p.stage.state", CLOCK, b"100", 0, None, None),
+        ("p.stage.state", CLOCK, b"[100,1]", 0, None, None),
     ]
     assert bench.partitions[0].load("k") == {"last": 100}
+    assert bench.following == {0: 1}
+    assert bench.following == {}
 
 
-async def test_a_write_that_fails_ends_the_worker_without_an_ack() -> None:
-    """What Kafka did not take is not committed: the batch comes again in another worker."""
+@pytest.mark.parametrize("acknowledged", [0, 1])
+async def test_a_write_that_fails_ends_the_worker_without_a_commit(acknowledged: int) -> None:
+    """What Kafka did not take, outputs or changelog, is not committed: the batch comes again in
+    another worker.
+    """
     bench = Bench(copying)
     bench.app.automatic = False
     async with bench.running() as task:
         await bench.offer("k")
-        while len(bench.app.sent) < 3:
-            bench.app.written.clear()
-            await bench.app.written.wait()
+        await bench.until_sent(1)
+        if acknowledged:
+            bench.app.acknowledge()
+            await bench.until_sent(3)
         bench.app.acknowledge(OSError("no broker"))
         with pytest.raises(OSError, match="no broker"):
             await task
 
-    assert bench.acked == []
+    assert len(bench.app.sent) == (3 if acknowledged else 1)
+    assert bench.following == {}
     assert bench.partitions[0].load("k") == {}
+
+
+async def test_what_the_changelog_has_is_not_done_again() -> None:
+    """Records before the restored offset are passed by, and committed as done."""
+    bench = Bench(copying)
+    bench.partitions[0] = PartitionState()
+    bench.partitions[0].following = 2
+    for key in ("a", "b", "c"):
+        await bench.offer(key)
+    async with bench.running():
+        await bench.until_done(1)
+
+    assert [record[1] for record in bench.app.sent if record[0] == "p.out"] == [b"c"]
+    assert bench.following == {0: 3}
+
+
+async def test_records_that_come_twice_are_done_once_and_late_ones_too() -> None:
+    """Faust may read again what was read, or first what comes later: each is done once."""
+    bench = Bench(copying)
+    for offset in (5, 6, 5, 6, 9, 7, 8):
+        await bench.offer(str(offset), offset=offset)
+    async with bench.running():
+        await bench.until_done(2)
+
+    done = [record[1] for record in bench.app.sent if record[0] == "p.out"]
+    assert done == [b"5", b"6", b"9", b"7", b"8"]
 
 
 async def test_a_stage_that_raises_writes_nothing() -> None:
@@ -190,7 +253,7 @@ async def test_a_stage_that_raises_writes_nothing() -> None:
         with pytest.raises(ZeroDivisionError):
             await task
 
-    assert (bench.app.sent, bench.acked) == ([], [])
+    assert (bench.app.sent, bench.following) == ([], {})
 
 
 async def test_batches_are_bounded_and_in_order() -> None:
@@ -205,21 +268,21 @@ async def test_batches_are_bounded_and_in_order() -> None:
     for _ in range(7):
         await bench.offer("k")
     async with bench.running():
-        await bench.until_acked(7)
+        await bench.until_done(3)
 
     assert batches == [[0, 1, 2], [3, 4, 5], [6]]
-    assert bench.acked == list(range(7))
+    assert bench.following == {0: 7}
 
 
 async def test_events_of_before_a_rebalance_are_left() -> None:
-    """They come again from the committed offset; acking them would lose those between."""
+    """They come again from the committed offset; to commit them would lose those between."""
     bench = Bench(copying)
     await bench.offer("old", generation=0)
     await bench.offer("new")
     async with bench.running():
-        await bench.until_acked(1)
+        await bench.until_done(1)
 
-    assert bench.acked == [1]
+    assert bench.following == {0: 2}
     assert [record[1] for record in bench.app.sent if record[0] == "p.out"] == [b"new"]
 
 
@@ -239,31 +302,30 @@ async def test_a_partition_that_moved_while_a_stage_worked_gets_nothing_written(
         await bench.offer("mine")
         assert await asyncio.to_thread(moved.wait, 10)
         await bench.offer("of the next owner", generation=2)
-        await bench.until_acked(1)
+        await bench.until_done(1)
 
-    assert bench.acked == [1]
+    assert bench.following == {0: 2}
     assert b"mine" not in [record[1] for record in bench.app.sent]
 
 
 async def test_a_pause_lets_the_batch_under_way_end() -> None:
-    """Partitions are given away when the batch is written and acked; what waited is forgotten."""
+    """Partitions are given away when the batch is written; what waited is forgotten."""
     bench = Bench(copying)
     bench.app.automatic = False
     async with bench.running():
         await bench.offer("k")
-        while len(bench.app.sent) < 3:
-            bench.app.written.clear()
-            await bench.app.written.wait()
+        await bench.until_sent(1)
         await bench.offer("later")
         pause = asyncio.create_task(bench.runner.pause())
-        await asyncio.sleep(0)
+        bench.app.acknowledge()
+        await bench.until_sent(3)
         assert not pause.done()
         bench.app.acknowledge()
         await pause
-        assert bench.acked == [0]
+        assert bench.following == {0: 1}
         assert not bench.runner.ready
 
-    assert bench.acked == [0]
+    assert bench.following == {}
 
 
 async def test_a_stage_that_waits_to_try_again_holds_up_no_rebalance() -> None:
@@ -284,7 +346,7 @@ async def test_a_stage_that_waits_to_try_again_holds_up_no_rebalance() -> None:
         await bench.runner.pause()
 
     assert set(tries) == {1}
-    assert (bench.app.sent, bench.acked) == ([], [])
+    assert (bench.app.sent, bench.following) == ([], {})
 
 
 async def test_a_record_on_a_wrong_partition_is_buried() -> None:
@@ -301,8 +363,9 @@ async def test_a_record_on_a_wrong_partition_is_buried() -> None:
     await bench.offer(wrong, partition=2)
     await bench.offer(right, partition=2)
     async with bench.running():
-        await bench.until_acked(2)
+        await bench.until_done(1)
 
+    assert bench.following == {2: 2}
     assert handled == [right]
     (letter,) = [record for record in bench.app.sent if record[0] == "p.dead.letter"]
     assert letter[1] == wrong.encode()

@@ -40,7 +40,7 @@ def test_a_restore_gives_what_was_there(
     changelog: list[Change] = []
     for number, (key, part, value, due_ms) in enumerate(steps):
         timer = None if due_ms is None else (due_ms, {"by": number})
-        batch = rows({(key, part): value}, {(key, part): timer}, [], number)
+        batch = rows({(key, part): value}, {(key, part): timer}, [], number, number + 7)
         here.apply(batch)
         changelog += batch
     restored = PartitionState()
@@ -48,6 +48,7 @@ def test_a_restore_gives_what_was_there(
 
     assert shown(restored) == shown(here)
     assert restored.now_ms == here.now_ms == max(0, len(steps) - 1)
+    assert restored.following == here.following == (len(steps) + 6 if steps else 0)
     assert replay(each for each in changelog if each.key != CLOCK) == shown(here)
 
 
@@ -55,7 +56,7 @@ def test_the_last_record_of_a_batch_is_no_deletion() -> None:
     """Compaction leaves the last record of a changelog, for which Faust's restore waits."""
     fired = DueTimer("k", "t", 5)
 
-    assert [row.value is None for row in rows({("k", "p"): None}, {}, [fired], 7)] == [
+    assert [row.value is None for row in rows({("k", "p"): None}, {}, [fired], 7, 1)] == [
         True,
         True,
         False,
@@ -65,10 +66,10 @@ def test_the_last_record_of_a_batch_is_no_deletion() -> None:
 def test_a_timer_that_fired_is_gone_unless_it_was_set_anew() -> None:
     """Firing deletes a timer; a stage that sets it again while it fires keeps it."""
     state = PartitionState()
-    state.apply(rows({}, {("k", "a"): (5, None), ("k", "b"): (6, None)}, [], 1))
+    state.apply(rows({}, {("k", "a"): (5, None), ("k", "b"): (6, None)}, [], 1, 1))
     fired = state.due(10, 10)
     assert [timer.name for timer in fired] == ["a", "b"]
-    state.apply(rows({}, {("k", "b"): (20, 1)}, fired, 10))
+    state.apply(rows({}, {("k", "b"): (20, 1)}, fired, 10, 1))
 
     assert state.due(10, 10) == []
     assert state.next_due_ms() == 20
@@ -78,7 +79,7 @@ def test_a_timer_that_fired_is_gone_unless_it_was_set_anew() -> None:
 def test_due_timers_stay_until_they_are_committed() -> None:
     """A batch that failed leaves its timers, in the same order, and no more than it may have."""
     state = PartitionState()
-    state.apply(rows({}, {(key, "t"): (5, None) for key in "cab"}, [], 1))
+    state.apply(rows({}, {(key, "t"): (5, None) for key in "cab"}, [], 1, 1))
 
     assert [timer.key for timer in state.due(5, 2)] == ["a", "b"]
     assert [timer.key for timer in state.due(5, 10)] == ["a", "b", "c"]
@@ -88,9 +89,9 @@ def test_due_timers_stay_until_they_are_committed() -> None:
 def test_time_never_goes_back() -> None:
     """The clock of a changelog that two workers wrote is the latest of both."""
     state = PartitionState()
-    state.apply([Change(CLOCK, b"9"), Change(CLOCK, b"7")])
+    state.apply([Change(CLOCK, b"[9,4]"), Change(CLOCK, b"[7,5]")])
 
-    assert state.now_ms == 9
+    assert (state.now_ms, state.following) == (9, 5)
 
 
 def test_a_foreign_record_is_refused() -> None:
@@ -102,4 +103,4 @@ def test_a_foreign_record_is_refused() -> None:
 def test_a_value_that_is_no_json_is_refused() -> None:
     """It fails before anything is written."""
     with pytest.raises(TypeError):
-        rows({("k", "p"): object()}, {}, [], 1)
+        rows({("k", "p"): object()}, {}, [], 1, 1)
