@@ -408,3 +408,37 @@ def test_what_waits_is_only_data() -> None:
 
     assert telemetry(other.until(65)) == [{"m": 1.0, "n": 1}]
     assert KEY in parts
+
+
+def test_collect_until_it_is_full_or_over() -> None:
+    """A list goes on when it has its messages, or when its time is over; then another begins."""
+    talk = Talk(
+        "collect: {of: telemetry.a, into: telemetry.list, messages: 3, within: 10s}", "otherwise"
+    )
+    made = talk.at(1, {"a": 1, "b": 2})
+    made += talk.at(2, {"b": 2})
+    made += talk.at(3, {"a": 2})
+    assert outlets(made) == ["otherwise"] * 3
+    full = talk.at(4, {"a": 3})
+    assert outlets(full) == ["then", "otherwise"]
+    ((items,),) = [list(each.values()) for each in telemetry(full)]
+    assert [(item["time"][17:19], item["value"]) for item in items] == [
+        ("01", 1), ("03", 2), ("04", 3),
+    ]  # fmt: skip
+    talk.at(9, {"a": 4})
+    assert telemetry(talk.until(18.9)) == []
+    over = talk.until(19)
+    assert [item["value"] for item in telemetry(over)[0]["list"]] == [4]
+    assert talk.kept() is None
+    assert list(talk.until(1_000)) == []
+
+
+def test_collect_has_a_limit() -> None:
+    """A message that would make the list too large is a dead letter; the list still goes on."""
+    talk = Talk(
+        "collect: {into: telemetry.list, within: 10s}", limits=Limits(node_state_bytes_max=150)
+    )
+    talk.at(1, {"a": 1})
+
+    assert reasons(talk.at(2, {"a": "x" * 200})) == ["node_state"]
+    assert [item["value"] for item in telemetry(talk.until(11))[0]["list"]] == [{"a": 1}]
