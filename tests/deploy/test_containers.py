@@ -10,6 +10,8 @@ import urllib.request
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Empty
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -100,7 +102,7 @@ class Compose:
     def __init__(self, docker: Docker, rules: Path) -> None:
         names = ("KAFKA", "KAFKA_CONTROLLER", *(stage.upper() for stage in STAGES))
         ports = dict(zip(names, free_ports(len(names)), strict=True))
-        self._docker = docker
+        self.docker = docker
         self.door = f"http://127.0.0.1:{ports['INGEST']}"
         self.ports = {stage: ports[stage.upper()] for stage in STAGES}
         self._env = {f"{name}_PORT": str(port) for name, port in ports.items()} | {
@@ -111,12 +113,12 @@ class Compose:
     def __call__(self, *arguments: str, timeout_s: float = 240.0) -> str:
         """Run a command of Compose; return what it said."""
         files = ("-f", "docker-compose.yml", "-f", "deploy/host-network.yml")
-        return self._docker.run(
+        return self.docker.run(
             "docker", "compose", *files, *arguments, env=self._env, timeout_s=timeout_s
         )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def compose(images: Docker) -> Iterator[Compose]:
     """All services up and healthy; afterwards they and their volumes are removed."""
     found = Compose(images, ROOT / "rules")
@@ -127,25 +129,25 @@ def compose(images: Docker) -> Iterator[Compose]:
             pytest.fail(f"{error}\n{found('ps', '--all')}\n{found('logs', '--tail', '40')}")
         yield found
     finally:
-        found("down", "--volumes", "--timeout", "10")
+        found("down", "--volumes", "--remove-orphans", "--timeout", "10")
 
 
-def post(url: str, body: dict[str, object], **headers: str) -> int:
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers, method="POST")
-    with urllib.request.urlopen(request, timeout=20) as answer:
+def get(port: int, path: str) -> int:
+    """Return the status of a worker's answer, 0 where none listens."""
+    with (
+        contextlib.suppress(OSError),
+        urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer,
+    ):
         return int(answer.status)
+    return 0
 
 
-def test_an_uplink_goes_through_all_containers_and_comes_back_as_a_downlink(
-    compose: Compose,
-) -> None:
-    """What docker-compose.yml starts carries a TTN v2 uplink through five workers and Kafka, and
-    the rules' answer to the network server; stopping is in good order.
-    """
+def warm_uplink(compose: Compose, device: str) -> dict[str, Any]:
+    """Let a device on TTN v2 say that it is too warm; return the downlink that comes of it."""
     with network_server() as server:
         uplink = {
             "app_id": "heating",
-            "dev_id": "room-1",
+            "dev_id": device,
             "hardware_serial": "70B3D57ED0010001",
             "port": 1,
             "counter": 1,
@@ -153,32 +155,55 @@ def test_an_uplink_goes_through_all_containers_and_comes_back_as_a_downlink(
             "metadata": {"time": "2026-01-05T09:00:00Z"},
             "downlink_url": server.url,
         }
-        status = post(
+        request = urllib.request.Request(
             f"{compose.door}/in/demo/ttn-thermostats",
-            uplink,
-            **{"Authorization": "demo-key", "Content-Type": "application/json"},
+            json.dumps(uplink).encode(),
+            {"Authorization": "demo-key", "Content-Type": "application/json"},
         )
-        downlink = server.asked.get(timeout=60)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            assert answer.status // 100 == 2
+        try:
+            return server.asked.get(timeout=60)
+        except Empty:
+            pytest.fail(f"no downlink came\n{compose('logs', '--tail', '40')}")
 
-    assert status // 100 == 2
-    assert downlink["dev_id"] == "room-1"
-    assert downlink["port"] == 10
+
+def test_an_uplink_goes_through_all_containers_and_comes_back_as_a_downlink(
+    compose: Compose,
+) -> None:
+    """What docker-compose.yml starts carries a TTN v2 uplink through five workers and Kafka, and
+    the rules' answer to the network server; the topics are as they must be.
+    """
+    downlink = warm_uplink(compose, "room-1")
+
+    assert (downlink["dev_id"], downlink["port"]) == ("room-1", 10)
     assert b64decode(downlink["payload_raw"]) == COOL_TO_22
-
-    assert_healthy(compose)
-    started = time.monotonic()
-    compose("stop", "--timeout", "30", *STAGES)
-    assert time.monotonic() - started < 30, "no worker had to be killed"
-    codes = [
-        json.loads(line)["ExitCode"]
-        for line in compose("ps", "--all", "--format", "json", *STAGES).splitlines()
-    ]
-    assert codes == [0] * len(STAGES)
-
-
-def assert_healthy(compose: Compose) -> None:
-    """Each worker says that it is alive, and has metrics to show."""
     for stage, port in compose.ports.items():
-        for path in ("/healthz", "/metrics"):
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
-                assert answer.status == 200, f"{stage} {path}"
+        assert (get(port, "/healthz"), get(port, "/metrics")) == (200, 200), stage
+    compose("run", "--rm", "--no-deps", "topics", "topics", "check")
+
+
+def test_another_worker_of_a_stage_shares_its_volume_and_takes_over(compose: Compose) -> None:
+    """A second container of a stage takes a slot of its own beside the first, and does the work
+    when that one stops; all workers stop in good order, so that none has to be killed.
+    """
+    (port,) = free_ports(1)
+    second = compose(
+        "run", "--detach", "--no-deps", "--env", f"FUNICULAR_PORT={port}", "route"
+    ).split()[-1]
+    deadline = time.monotonic() + 60
+    while get(port, "/readyz") != 200:
+        assert time.monotonic() < deadline, compose("logs", "--tail", "40")
+        time.sleep(0.2)
+
+    slots = compose("exec", "-T", "route", "ls", "/state/state/route").split()
+    compose("stop", "--timeout", "30", "route")
+    downlink = warm_uplink(compose, "room-2")
+
+    assert {"slot-0", "slot-1"} <= set(slots)
+    assert downlink["dev_id"] == "room-2"
+    compose.docker.run("docker", "stop", "--time", "30", second)
+    compose("stop", "--timeout", "30", *STAGES)
+    ended = [*compose("ps", "--all", "--quiet", *STAGES).split(), second]
+    codes = compose.docker.run("docker", "inspect", "--format", "{{.State.ExitCode}}", *ended)
+    assert codes.split() == ["0"] * len(ended)
