@@ -36,6 +36,8 @@ CACHE = ROOT / ".kafka"
 IMAGE = os.environ.get("FUNICULAR_TEST_KAFKA_IMAGE", "apache/kafka:4.1.0")
 CLUSTER_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 UP_S = 60.0
+# Less than a test may take: where no registry answers, the jars are next.
+DOCKER_S = 40.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -368,7 +370,7 @@ def _has_image() -> bool:
     for command in (("info",), ("image", "inspect", IMAGE), ("pull", "-q", IMAGE)):
         with contextlib.suppress(subprocess.TimeoutExpired):
             done = subprocess.run(
-                ["docker", *command], capture_output=True, check=False, timeout=120
+                ["docker", *command], capture_output=True, check=False, timeout=DOCKER_S
             )
             if done.returncode == 0 and command[0] != "info":
                 return True

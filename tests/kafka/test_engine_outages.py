@@ -69,6 +69,11 @@ def test_the_only_broker_dies_and_comes_back(own_flow: Flow) -> None:
     own_flow.wait_done()
     assert worker.poll() is None
     own_flow.check()
+    own_flow.brokers.kill(1)
+    time.sleep(0.5)
+    worker.terminate()
+    assert worker.wait(15) == 0, "a worker can be stopped while its cluster is away"
+    own_flow.brokers.restart(1)
 
 
 @pytest.mark.timeout(240)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pipeline.model.record import Outgoing
+from pipeline.ports import Batch, DeviceState
 from pipeline.stream.kafka import KafkaEngine
 from pipeline.stream.kafka_changes import changes_of
 from pipeline.stream.kafka_limits import KafkaEngineSettings
@@ -178,6 +181,35 @@ def test_a_worker_that_joins_and_leaves(harness: Harness) -> None:
         by_key.setdefault(out.key, []).append((out.value or b"").decode())
     expected = [f"{n} {text}" for n, text in enumerate(["0a", "0b", "1a", "1b", "2a", "2b"], 1)]
     assert by_key == dict.fromkeys(keys, expected)
+
+
+def test_a_batch_that_takes_too_long(harness: Harness) -> None:
+    """A stage that is busy for longer than the group waits loses its partitions; what it made of
+    them meanwhile is not committed, and comes once when it has them again.
+    """
+    slept = []
+
+    def slow(batch: Batch, state: DeviceState, now_ms: int) -> list[Outgoing]:
+        if not slept:
+            slept.append(True)
+            time.sleep(4)
+        return tally(batch, state, now_ms)
+
+    harness.start([FunctionStage(slow)], session_timeout_s=1.0, poll_interval_max_s=1.5)
+    harness.append([record("k", "a"), record("k", "b")])
+    wait_for(lambda: harness.lag() == 0)
+    assert values(harness.records("out")) == ["1 a", "2 b"]
+    assert harness.state("stage") == {"k": {"count": 2, "last": ["a", "b"]}}
+
+
+def test_a_stage_that_says_no_state_topic_keeps_none(harness: Harness) -> None:
+    """State without a changelog would be lost with the worker: it is refused as a bug."""
+    stage = FunctionStage(tally)
+    stage.state_topic = None
+    harness.start([stage])
+    harness.append([record("k", "a")])
+    with pytest.raises(TypeError, match="says no state_topic"):
+        harness.run()
 
 
 def _closed(stores: dict[int, PartitionStore]) -> dict[int, PartitionStore]:
