@@ -12,6 +12,7 @@ from typing import Any
 import faust
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError
 from faust.app.base import BootStrategy
 from faust.types import StreamT
 
@@ -223,14 +224,19 @@ def _credentials(security: Security) -> Any:
 
 
 async def check_topics(stages: Sequence[Stage], settings: FaustSettings) -> None:
-    """Look whether the stages' topics are there. UsageError: one is missing, or a changelog has
-    another number of partitions than what its stage reads.
+    """Look whether the stages' topics are there. UsageError: no broker answers, a topic is missing,
+    or a changelog has another number of partitions than what its stage reads.
     """
     name = settings.kafka.topic
     admin = AIOKafkaAdminClient(**settings.kafka.aiokafka())
-    await admin.start()
     try:
+        await admin.start()
         described = await admin.describe_topics()
+    except KafkaConnectionError as error:
+        raise UsageError(
+            f"No Kafka broker answers at {settings.kafka.bootstrap} ({error}); look at the address,"
+            " and at FUNICULAR_KAFKA_SECURITY_PROTOCOL where it is secured"
+        ) from error
     finally:
         await admin.close()
     counts = {each["topic"]: len(each["partitions"]) for each in described}

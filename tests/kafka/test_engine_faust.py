@@ -151,6 +151,8 @@ def test_workers_share_partitions_and_hand_them_over(flow: FaustFlow) -> None:
     flow.worker()
     flow.append(1_000)
     second = flow.worker()
+    log = (flow.folder.parent / "worker-1.log").read_text()
+    assert f"{flow.kafka.prefix}in " in log.partition("newly assigned")[2]
     flow.append(1_000)
     flow.wait_done()
     second.send_signal(signal.SIGTERM)
@@ -185,6 +187,17 @@ def test_topics_that_do_not_fit_stop_the_engine(
     with pytest.raises(UsageError, match=says):
         found.failed.result(WAIT_S)
     assert not found.running
+    assert found.stop()
+
+
+def test_no_broker_is_said() -> None:
+    """An address where nothing listens ends the engine with what to look at."""
+    settings = FaustSettings(kafka=KafkaSettings(bootstrap="127.0.0.1:1"))
+    found = FaustEngine([FunctionStage(copy)], settings)
+    found.start()
+
+    with pytest.raises(UsageError, match=r"No Kafka broker answers at 127\.0\.0\.1:1"):
+        found.failed.result(WAIT_S)
     assert found.stop()
 
 
