@@ -10,9 +10,11 @@ import asyncio
 import concurrent.futures
 import os
 import random
+import socket
 import sys
 from collections import Counter
 from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -272,7 +274,7 @@ class OnKafka:
             self.engine = KafkaEngine(
                 kafka,
                 run,
-                KafkaEngineSettings(slot=settings.slot),
+                KafkaEngineSettings(worker=_worker(settings.data), slot=settings.slot),
                 metrics,
                 state_folder=settings.data / "state",
             )
@@ -298,6 +300,15 @@ class OnKafka:
     def lag(self) -> dict[tuple[str, str], int]:
         """Return how many records wait for our sinks; the engine sets its own gauges."""
         return self._edges.lag() if self.log is not None else {}
+
+
+def _worker(data: Path) -> str:
+    """Return the name that a worker keeps over restarts: its machine's, and its data folder's.
+
+    Two processes of one folder have different slots; two of one name would fence each other.
+    """
+    place = blake2b(str(data.resolve()).encode(), digest_size=4).hexdigest()
+    return f"{socket.gethostname()}-{place}"
 
 
 class Funicular:

@@ -99,8 +99,9 @@ def downlink_in(kind: str, body: bytes) -> int | None:
         (device,) = answer.values()
         return int(device["downlinkData"][:8], 16)
     if kind == "plain":
-        (downlink,) = answer["downlinks"]
-        return int(downlink["fields"]["n"])
+        # The deadline passed where it says nothing of downlinks.
+        for downlink in answer.get("downlinks", ()):
+            return int(downlink["fields"]["n"])
     return None
 
 
@@ -178,7 +179,7 @@ def check_downlinks(read: Read, ledger: Ledger, servers: Servers) -> None:
         downlink = msgspec.json.decode(value, type=Downlink)
         lives[downlink.id].append(downlink)
     assert set(lives) == {work.id for work in asked}
-    flagged = set()
+    flagged, refused = set(), set()
     for life in lives.values():
         states = [downlink.state for downlink in life]
         assert states[0] is State.REQUESTED
@@ -187,10 +188,13 @@ def check_downlinks(read: Read, ledger: Ledger, servers: Servers) -> None:
         if any(downlink.possibly_delivered for downlink in life):
             flagged.add(n)
         if life[0].integration in {"ttn", "tts"}:
-            assert states[-1] is State.SENT, states
+            full = life[-1].reason == "queue_full"
+            assert full or states[-1] is State.SENT, (states, life[-1].reason)
+            if full:
+                refused.add(n)
     shared = {n for n, uplinks in ledger.given.items() if len(uplinks) > 1}
     assert shared <= flagged, "two uplinks carried a downlink that was not flagged"
     for kind, field_name in (("ttn", "payload_raw"), ("tts", "frm_payload")):
         got = {int.from_bytes(b64decode(d[field_name])[:4]) for d in servers.downlinks[kind]}
         ours = {int((work.request.fields or {})["n"]) for work in asked if work.integration == kind}
-        assert got == ours, f"{kind}: every downlink reached its network server"
+        assert got == ours - refused, f"{kind}: every downlink reached its network server"

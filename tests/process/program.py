@@ -78,6 +78,13 @@ class Program:
             int(float(line.rsplit(" ", 1)[1])) for line in lag if 'group="ingest' not in line
         )
 
+    async def done(self, session: aiohttp.ClientSession) -> int:
+        """Return how many records this process has handled and delivered: it grows with work."""
+        async with session.get(f"{self.url}/metrics") as answer:
+            lines = (await answer.text()).splitlines()
+        counts = ("funicular_stage_records_total{", "funicular_deliveries_total{")
+        return sum(int(float(s.rsplit(" ", 1)[1])) for s in lines if s.startswith(counts))
+
     def kill(self) -> None:
         """End it with SIGKILL: no handler runs, nothing is flushed."""
         assert self.process is not None
