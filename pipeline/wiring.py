@@ -13,7 +13,7 @@ import random
 import socket
 import sys
 from collections import Counter
-from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,8 @@ import msgspec
 import structlog
 
 from pipeline import topics
+from pipeline.convert.codec_port import CodecPort
+from pipeline.convert.codecs.codec import codec_models
 from pipeline.convert.stage import Convert
 from pipeline.demo.news import News
 from pipeline.downlink.stage import DownlinkStage
@@ -39,7 +41,7 @@ from pipeline.route.turn import LogLine
 from pipeline.rulebook.book import Rulebook, Rulebooks
 from pipeline.rulebook.catalogue import Catalogue
 from pipeline.rulebook.load import load
-from pipeline.script import ScriptFindings, ScriptProcesses, check_script
+from pipeline.script import ScriptFindings, ScriptLimits, ScriptProcesses, check_script
 from pipeline.settings import EMBEDDED, Settings
 from pipeline.sink.transport import config_models
 from pipeline.sink.worker import Sinks
@@ -54,15 +56,27 @@ _decode_event = msgspec.json.Decoder(DeviceEvent).decode
 _decode_downlink = msgspec.json.Decoder(Downlink).decode
 _decode_delivery = msgspec.json.Decoder(Delivery).decode
 
+Console = Callable[[Script, Sequence[str]], None]
+
 _log = structlog.get_logger("funicular")
 _rules_log = structlog.get_logger("rules")
+
+
+def script_port(
+    limits: ScriptLimits, metrics: Registry, console: Console | None = None
+) -> CodecPort:
+    """Return what runs converters: scripts in child processes, codecs without a script here.
+
+    `console` is given what scripts print.
+    """
+    return CodecPort(ScriptProcesses(limits, metrics, console))
 
 
 def catalogue(scripts: ScriptPort | None = None) -> Catalogue:
     """Return all that a rules folder may use; with `scripts`, scripts are compiled by the check."""
     check = None
-    if isinstance(scripts, ScriptProcesses):
-        processes = scripts
+    if isinstance(scripts, CodecPort) and isinstance(scripts.scripts, ScriptProcesses):
+        processes = scripts.scripts
 
         def check(script: Script) -> ScriptFindings:
             return check_script(script, processes)
@@ -70,6 +84,7 @@ def catalogue(scripts: ScriptPort | None = None) -> Catalogue:
     return Catalogue(
         dialects=dialects(),
         sinks=config_models(),
+        codecs=codec_models(),
         parse_chain=parse_chain,
         check_script=check,
         check_chains=check_chains,
@@ -335,7 +350,7 @@ class Funicular:
         embedded = settings.log_url == EMBEDDED
         if embedded and self.rooms != set(ROOMS):
             raise UsageError("the embedded log runs all rooms in one process; give --log kafka://…")
-        self.scripts = ScriptProcesses(settings.scripts, self.metrics)
+        self.scripts = script_port(settings.scripts, self.metrics)
         try:
             self.books = load_rules(settings.rules, self.scripts, env)
             made = stages(self.rulebooks, self.scripts, self.metrics)

@@ -20,6 +20,7 @@ from pipeline.cli.speaking import (
 )
 
 if TYPE_CHECKING:
+    from pipeline.rehearse.result import Result
     from pipeline.rulebook.book import Rulebook
 
 
@@ -66,7 +67,7 @@ def _fine(book: Rulebook, *, as_json: bool) -> None:
 
 
 @click.command("test")
-@click.argument("rules", nargs=-1, type=FOLDER)
+@click.argument("rules", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False),
               help="Also write the results as JUnit XML.")  # fmt: skip
 @click.option("--only", multiple=True, help="Converters or chains by name; all if left away.")
@@ -79,19 +80,31 @@ def check_examples(
 ) -> None:  # fmt: skip
     """Run the examples of converters and the tests of chains, offline.
 
+    RULES may also be a public library of codecs, or a part of one, in the layout of
+    TheThingsNetwork/lorawan-devices, of ChirpStack's device profiles, or of ThingsBoard's
+    converters.
+
     \b
     Examples:
       funicular test
       funicular test --only thermostats --verbose
       funicular test --junit results.xml
+      funicular test ../lorawan-devices/vendor
     """
     from pipeline.rehearse import report
     from pipeline.rehearse.chain_tests import run_chain_tests
     from pipeline.rehearse.choice import check_names
     from pipeline.rehearse.examples import run_examples
+    from pipeline.rehearse.library import is_library
 
     results = []
-    with rulebooks(rules or (Path("rules"),)) as (books, scripts):
+    folders = rules or (Path("rules"),)
+    # A rules folder's converters have a library's layout, too.
+    libraries = [path for path in folders if not _is_rules(path) and is_library(path)]
+    if libraries:
+        results += _libraries(libraries, only)
+    own = tuple(path for path in folders if path not in libraries)
+    with rulebooks(own) as (books, scripts):
         check_names(books.values(), only)
         for book in books.values():
             results += run_examples(book, scripts, only=only)
@@ -107,3 +120,34 @@ def check_examples(
             click.secho(text, fg=colours[style])
     if not all(result.ok for result in results):
         sys.exit(FAILED)
+
+
+def _is_rules(path: Path) -> bool:
+    return any((path / name).exists() for name in ("funicular.yaml", "integrations", "chains"))
+
+
+def _libraries(paths: list[Path], only: tuple[str, ...]) -> list[Result]:
+    """Run libraries of codecs and say a line a vendor; return all results."""
+    from pipeline.metrics import Registry
+    from pipeline.rehearse.library import run_library
+    from pipeline.script import ScriptLimits
+    from pipeline.settings import configure_logs
+    from pipeline.wiring import script_port
+
+    configure_logs("auto", "error")
+    # The libraries' own runner gives a codec a second; some are slow at their first call.
+    scripts = script_port(ScriptLimits(call_ms=1_000), Registry())
+    results: list[Result] = []
+    try:
+        for path in paths:
+            for report in run_library(path, scripts, only=only):
+                colour = "red" if report.failed else "green"
+                left = f", {len(report.unrunnable)} cannot run" if report.unrunnable else ""
+                said = f"{report.vendor}: {report.passed} passed, {report.failed} failed{left}"
+                click.secho(said, fg=colour, err=True)
+                for each in report.unrunnable:
+                    click.echo(f"  {each.file}: {each.reason}", err=True)
+                results += report.results
+    finally:
+        scripts.close()
+    return results

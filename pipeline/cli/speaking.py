@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 if TYPE_CHECKING:
+    from pipeline.ports import Script, ScriptPort
     from pipeline.rulebook.book import Rulebook
-    from pipeline.script import ScriptProcesses
 
 FAILED = 1
 USERS_MISTAKE = 2
@@ -108,19 +108,24 @@ def json_line(value: Any) -> None:
 
 
 @contextmanager
-def rulebooks(rules: tuple[Path, ...]) -> Iterator[tuple[dict[str, Rulebook], ScriptProcesses]]:
+def rulebooks(rules: tuple[Path, ...]) -> Iterator[tuple[dict[str, Rulebook], ScriptPort]]:
     """Give the rulebooks by tenant, and the script processes that checked them."""
     from pipeline.metrics import Registry
-    from pipeline.script import ScriptLimits, ScriptProcesses
+    from pipeline.script import ScriptLimits
     from pipeline.settings import configure_logs
-    from pipeline.wiring import load_rules
+    from pipeline.wiring import load_rules, script_port
 
     configure_logs("auto", "warning")
-    scripts = ScriptProcesses(ScriptLimits(), Registry())
+    scripts = script_port(ScriptLimits(), Registry(), _printed)
     try:
         yield load_rules(rules, scripts), scripts
     finally:
         scripts.close()
+
+
+def _printed(script: Script, lines: Sequence[str]) -> None:
+    for line in lines:
+        click.secho(f"{script.path}: {line}", dim=True, err=True)
 
 
 def one_book(books: dict[str, Rulebook]) -> Rulebook:

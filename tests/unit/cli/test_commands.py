@@ -93,6 +93,15 @@ def test_examples_that_pass() -> None:
     assert "all passed" in said.output
 
 
+def test_library_of_codecs(tmp_path: Path) -> None:
+    """A folder in the layout of lorawan-devices runs as it stands, with a line a vendor."""
+    shutil.copytree(Path(RULES) / "converters", tmp_path / "vendor")
+    said = run("test", str(tmp_path / "vendor" / "acme"))
+
+    assert "acme: " in said.output
+    assert "passed" in said.output
+
+
 def test_decode_and_encode() -> None:
     """A converter can be tried on one payload, both ways."""
     decoded = run("decode", "acme/thermostat", "010e5a01", "-r", RULES, "--json")
