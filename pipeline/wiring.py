@@ -14,6 +14,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
@@ -279,9 +280,8 @@ class OnKafka:
             from pipeline.stream.faust import FaustEngine  # noqa: PLC0415 - an extra
             from pipeline.stream.faust_settings import FaustSettings  # noqa: PLC0415
 
-            self.engine = FaustEngine(
-                run, FaustSettings(kafka=kafka), settings.engine, metrics, wall_clock_ms
-            )
+            faust = FaustSettings.from_url(settings.log_url, os.environ)
+            self.engine = FaustEngine(run, faust, settings.engine, metrics, wall_clock_ms)
         elif run:
             from pipeline.stream.kafka import KafkaEngine  # noqa: PLC0415 - an extra
             from pipeline.stream.kafka_limits import KafkaEngineSettings  # noqa: PLC0415
@@ -490,3 +490,27 @@ class Funicular:
             for (topic, group), records in (await asyncio.to_thread(self._backbone.lag)).items():
                 self.metrics.set("funicular_lag_records", records, topic=topic, group=group)
             await asyncio.sleep(GAUGES_EVERY_S)
+
+
+def __getattr__(name: str) -> Any:
+    """Give `faust_app`, for `faust -A pipeline.wiring:faust_app worker`; made when asked for, so
+    that nobody else loads Faust. `FUNICULAR_LOG` (faust://…) and `FUNICULAR_RULES` say with what.
+    """
+    if name == "faust_app":
+        return _faust_app()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@cache
+def _faust_app() -> Any:
+    from pipeline.stream.faust_app import make_app  # noqa: PLC0415 - an extra
+    from pipeline.stream.faust_settings import FaustSettings  # noqa: PLC0415 - an extra
+
+    metrics = Registry()
+    scripts = script_port(ScriptLimits(), metrics)
+    folders = os.environ.get("FUNICULAR_RULES", "rules").split()
+    books = load_rules([Path(folder) for folder in folders], scripts)
+    settings = FaustSettings.from_url(
+        os.environ.get("FUNICULAR_LOG", "faust://localhost:9092"), os.environ
+    )
+    return make_app(stages(lambda: books, scripts, metrics), settings, None, metrics, wall_clock_ms)
