@@ -83,6 +83,7 @@ class FaustRunner:
         self._count = 0
         self._done: dict[int, int] = {}
         self._places: dict[int, _Place] = {}
+        self._shown: set[int] = set()
         self._wakeup = asyncio.Event()
         self._room = asyncio.Event()
         # Closed until Faust has restored the state, and while partitions are moved.
@@ -123,6 +124,9 @@ class FaustRunner:
             _log.warning("a batch is given up, as its partition moves", stage=self.stage.name)
         self._waiting.clear()
         self._places.clear()
+        # Who has them next shows what waits there.
+        for partition in list(self._shown):
+            self._show_lag(partition, 0)
         self._count = 0
         self._room.set()
 
@@ -237,7 +241,9 @@ class FaustRunner:
             state.apply(changes)
         state.now_ms = now_ms
         if events:
-            self._done[partition] = events[-1].message.offset + 1
+            self._done[partition] = following
+            end = self._app.consumer.highwater(TP(self._topic, partition)) or following
+            self._show_lag(partition, max(0, end - following))
         self._measure(batch, strays, took_s)
 
     def _next_events(self, partition: int, generation: int) -> list[EventT[Any]]:
@@ -378,6 +384,16 @@ class FaustRunner:
                 sent.append(await send(self._changelog, key, value, partition, None, None))
         finally:
             await _all(sent)
+
+    def _show_lag(self, partition: int, records: int) -> None:
+        self._shown.add(partition)
+        self._metrics.set(
+            "funicular_lag_records",
+            records,
+            topic=self.stage.topic,
+            group=self._app.conf.id,
+            partition=str(partition),
+        )
 
     def _measure(self, batch: Batch, strays: Sequence[Outgoing], took_s: float) -> None:
         name = self.stage.name

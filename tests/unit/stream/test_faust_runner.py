@@ -32,7 +32,10 @@ class App:
     def __init__(self) -> None:
         self.consumer_generation_id = 1
         self.partitions = 4
-        self.consumer = SimpleNamespace(topic_partitions=lambda topic: self.partitions)
+        self.conf = SimpleNamespace(id="group")
+        self.consumer = SimpleNamespace(
+            topic_partitions=lambda topic: self.partitions, highwater=lambda place: 10
+        )
         self.producer = SimpleNamespace(send=self.send)
         self.sent: list[tuple[Any, ...]] = []
         self.waiting: list[asyncio.Future[None]] = []
@@ -267,11 +270,15 @@ async def test_batches_are_bounded_and_in_order() -> None:
     bench = Bench(watching)
     for _ in range(7):
         await bench.offer("k")
+    labels = (("group", "group"), ("partition", "0"), ("topic", "in"))
     async with bench.running():
         await bench.until_done(3)
+        assert bench.metrics.values("funicular_lag_records") == {labels: 3}
 
+    assert bench.metrics.values("funicular_lag_records") == {labels: 0}
     assert batches == [[0, 1, 2], [3, 4, 5], [6]]
     assert bench.following == {0: 7}
+    assert bench.metrics.values("funicular_stage_records_total") == {(("stage", "stage"),): 7}
 
 
 async def test_events_of_before_a_rebalance_are_left() -> None:
