@@ -116,10 +116,16 @@ def load_rules(
     return books
 
 
-def stages(rulebooks: Rulebooks, scripts: ScriptPort, metrics: Registry) -> list[Stage]:
-    """Return the stages in the order of the flow."""
+def stages(
+    rulebooks: Rulebooks, scripts: ScriptPort, metrics: Registry, default_integration: str = ""
+) -> list[Stage]:
+    """Return the stages in the order of the flow.
+
+    `default_integration` (`tenant/integration`) is whose a record of `uplink.received` is that
+    says nothing itself: another Kafka client may have written it.
+    """
     return [
-        Convert(rulebooks, scripts, metrics),
+        Convert(rulebooks, scripts, metrics, default_integration=default_integration),
         Route(rulebooks, metrics, log=_say),
         DownlinkStage(rulebooks, scripts, metrics),
     ]
@@ -317,6 +323,15 @@ class OnKafka:
         return self._edges.lag() if self.log is not None else {}
 
 
+def _default_integration(settings: Settings) -> str:
+    if settings.log_url == EMBEDDED:
+        return ""
+    from pipeline.stream.kafka_settings import KafkaSettings  # noqa: PLC0415 - an extra
+
+    rest = settings.log_url.partition("://")[2]
+    return KafkaSettings.from_url(f"kafka://{rest}", os.environ).default_integration
+
+
 def _worker(data: Path) -> str:
     """Return the name that a worker keeps over restarts: its machine's, and its data folder's.
 
@@ -353,7 +368,9 @@ class Funicular:
         self.scripts = script_port(settings.scripts, self.metrics)
         try:
             self.books = load_rules(settings.rules, self.scripts, env)
-            made = stages(self.rulebooks, self.scripts, self.metrics)
+            made = stages(
+                self.rulebooks, self.scripts, self.metrics, _default_integration(settings)
+            )
             run = [stage for stage in made if stage.name in self.rooms]
             edges = bool(self.rooms & {"ingest", "sink"})
             self._backbone: Backbone = (

@@ -11,6 +11,7 @@ import click
 
 from pipeline.cli.speaking import (
     FAILED,
+    data_option,
     json_line,
     json_option,
     log_option,
@@ -120,6 +121,26 @@ def topics_check(*, log_url: str, rules: tuple[Path, ...], as_json: bool) -> Non
         click.echo(f"{len(plans)} topics are as they must be")
     if any(difference.level == "error" for difference in found):
         sys.exit(FAILED)
+
+
+@topics.command("move")
+@log_option
+@data_option
+@telling
+def topics_move(*, log_url: str, data: Path) -> None:
+    """Bring an embedded log's state (attributes, pending downlinks, timers) to Kafka.
+
+    It refuses a log in which something waits, and a cluster on which stages have worked already.
+
+    \b
+    Example:
+      funicular topics move --data data --log kafka://localhost:9092
+    """
+    from pipeline.settings import Settings
+    from pipeline.stream.kafka_move import move_state
+
+    for moved in move_state(Settings(data=data).log_file, _settings(log_url)):
+        click.echo(str(moved))
 
 
 @click.command()
