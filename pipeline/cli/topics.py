@@ -140,7 +140,7 @@ def topics_move(*, log_url: str, data: Path) -> None:
     from pipeline.stream.kafka_move import move_state
 
     for moved in move_state(Settings(data=data).log_file, _settings(log_url)):
-        click.echo(str(moved))
+        click.echo(f"{moved.stage}: {moved.parts} parts of state, {moved.timers} timers")
 
 
 @click.command()
