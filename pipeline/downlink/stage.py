@@ -8,7 +8,6 @@ drawn in `model/downlink.py`; the queue itself is `queue.py`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,10 +15,10 @@ import msgspec
 
 from pipeline import topics
 from pipeline.downlink.encode import Encoded, encode
+from pipeline.downlink.outputs import STAGE, Outputs, reply_to_of
 from pipeline.downlink.queue import DeviceQueue
 from pipeline.errors import MessageError
 from pipeline.metrics import Registry
-from pipeline.model.dead_letter import bury
 from pipeline.model.delivery import Delivery
 from pipeline.model.downlink import WAITING, Downlink, State
 from pipeline.model.event import (
@@ -33,30 +32,26 @@ from pipeline.model.event import (
 )
 from pipeline.model.record import (
     EVENT_ID,
-    REPLY_TO,
     TRACE_ID,
     Outgoing,
     Record,
     derive_id,
     device_key,
-    headers_of,
     split_key,
 )
-from pipeline.model.reply import Reply, ReplyTo
+from pipeline.model.reply import Reply
 from pipeline.ports import Batch, DeviceState, DueTimer, ScriptPort
 from pipeline.rulebook.book import Integration, Rulebook, Rulebooks
 
 ANSWER_GRACE_MS = 5_000  # the door's report of an answer may take this long after the deadline
 
 _decode_work = msgspec.json.Decoder(DownlinkWork).decode
-_decode_reply_to = msgspec.json.Decoder(ReplyTo).decode
-_encode = msgspec.json.Encoder().encode
 
 
 class DownlinkStage:
     """Encodes, queues, answers and follows downlinks. See `ports.Stage`."""
 
-    name = "downlink"
+    name = STAGE
     topic = topics.DOWNLINK_REQUESTED
     state_topic: str | None = topics.DOWNLINK_STATE
 
@@ -68,7 +63,7 @@ class DownlinkStage:
     def handle(self, batch: Batch, state: DeviceState, now_ms: int) -> list[Outgoing]:
         """Return status records, deliveries, replies and dead letters of one batch."""
         books = self._rulebooks()
-        step = _Step(books, state, now_ms, batch.partition)
+        step = _Step(books, state, now_ms)
         for timer in batch.timers:
             step.timer(timer)
         works: list[tuple[Record, DownlinkWork]] = []
@@ -76,43 +71,38 @@ class DownlinkStage:
             try:
                 works.append((record, _decode_work(record.value or b"")))
             except msgspec.MsgspecError as fault:
-                step.bury(record, "undecodable", str(fault), {})
+                step.out.bury(record, "undecodable", str(fault), {})
         requests = [work for _, work in works if isinstance(work, RequestedDownlink)]
         encoded = iter(encode(requests, books, self._scripts) if requests else ())
         for record, work in works:
             step.work(record, work, encoded)
-        for reached, count in step.reached.items():
+        for reached, count in step.out.reached.items():
             self._metrics.add("funicular_downlinks_total", count, state=reached)
-        for reason, count in step.buried.items():
+        for reason, count in step.out.buried.items():
             self._metrics.add("funicular_dead_letters_total", count, stage=self.name, reason=reason)
-        return step.outputs
+        return step.out.records
 
 
 class _Step:
     """One batch: what came of it so far."""
 
-    def __init__(
-        self, books: Mapping[str, Rulebook], state: DeviceState, now_ms: int, partition: int
-    ) -> None:
+    def __init__(self, books: Mapping[str, Rulebook], state: DeviceState, now_ms: int) -> None:
         self._books = books
         self._state = state
         self._now_ms = now_ms
-        self._partition = partition
-        self.outputs: list[Outgoing] = []
-        self.reached: Counter[str] = Counter()
-        self.buried: Counter[str] = Counter()
+        self.out = Outputs(books, now_ms)
 
     def work(self, record: Record, work: DownlinkWork, encoded: Any) -> None:
         """Handle one record; one that cannot be handled leaves nothing but its dead letter."""
-        mark, made = self._state.savepoint(), len(self.outputs)
+        mark, made = self._state.savepoint(), len(self.out.records)
         try:
             self._work(record, work, encoded)
         except MessageError as fault:
             self._state.rollback(mark)
-            del self.outputs[made:]
-            self.bury(record, fault.code, fault.message, fault.detail)
+            del self.out.records[made:]
+            self.out.bury(record, fault.code, fault.message, fault.detail)
             error = {"error": {"code": fault.code, "message": fault.message}}
-            self._reply(record, work.tenant, Reply("", status=422, body=error))
+            self.out.reply(record, work.tenant, Reply("", status=422, body=error))
 
     def _work(self, record: Record, work: DownlinkWork, encoded: Any) -> None:
         moved: list[Downlink] = []
@@ -134,8 +124,9 @@ class _Step:
                 for downlink in queue.waiting():
                     queue.move(downlink, State.CANCELLED, reason="forgotten", by=work.by)
                 body = {"forgotten": work.device}
-                self._reply(record, work.tenant, Reply("", status=200, body=body))
-        self._finish(queue, moved, cause, trace)
+                self.out.reply(record, work.tenant, Reply("", status=200, body=body))
+        queue.close()
+        self.out.tell(moved, cause, trace)
         if isinstance(work, Forget):
             queue.forget()
 
@@ -156,21 +147,8 @@ class _Step:
             integration = self._integration(tenant, downlink.integration)
             self._unanswered(queue, downlink, integration, "no_report", delivered=True)
         cause = derive_id(downlink.id, f"{kind}-{timer.due_ms}")
-        self._finish(queue, moved, cause, downlink.trace_id or downlink.id)
-
-    def bury(self, record: Record, reason: str, message: str, detail: dict[str, Any]) -> None:
-        """Put a record into `dead.letter`."""
-        self.buried[reason] += 1
-        self.outputs.append(
-            bury(
-                record,
-                stage=DownlinkStage.name,
-                reason=reason,
-                message=message,
-                detail=detail,
-                now_ms=self._now_ms,
-            )
-        )
+        queue.close()
+        self.out.tell(moved, cause, downlink.trace_id or downlink.id)
 
     def _integration(self, tenant: str, name: str) -> Integration | None:
         book = self._books.get(tenant)
@@ -189,7 +167,9 @@ class _Step:
                 queue.set_link(work.integration, work.link)
             known = self._enter(work, queue, encoded, record.headers.get(TRACE_ID, work.id))
         status = 422 if known.state is State.FAILED else 202
-        self._reply(record, work.tenant, Reply("", status=status, body=msgspec.to_builtins(known)))
+        self.out.reply(
+            record, work.tenant, Reply("", status=status, body=msgspec.to_builtins(known))
+        )
 
     def _enter(
         self,
@@ -277,7 +257,7 @@ class _Step:
             downlink=downlink,
             link=queue.link(integration.name),
         )
-        self._output(
+        self.out.put(
             topics.delivery_topic(downlink.tenant, delivery.destination),
             device_key(downlink.tenant, downlink.device),
             delivery,
@@ -288,7 +268,7 @@ class _Step:
         )
 
     def _window(self, record: Record, work: ReplyWindow, queue: DeviceQueue) -> None:
-        reply_to = self._reply_to(record)
+        reply_to = reply_to_of(record)
         integration = self._integration(work.tenant, work.integration)
         window = work.window
         answer: Downlink | None = None
@@ -322,7 +302,7 @@ class _Step:
                 f_port=answer.f_port,
                 fields=answer.fields,
             )
-        self._reply(record, work.tenant, reply)
+        self.out.reply(record, work.tenant, reply)
 
     @staticmethod
     def _again(queue: DeviceQueue, window_key: str, downlink_id: str) -> Downlink | None:
@@ -345,7 +325,7 @@ class _Step:
                 if report.downlink_id
                 else "this device has no downlink that was sent"
             )
-            self.bury(record, "unknown_downlink", text, {"state": report.state})
+            self.out.bury(record, "unknown_downlink", text, {"state": report.state})
             return
         if report.state is State.QUEUED:
             if downlink.state is State.ANSWERING:
@@ -361,7 +341,7 @@ class _Step:
             or report.detail.get("possibly_delivered") is True,
         ):
             text = f"a downlink does not go from {downlink.state} to {report.state}"
-            self.bury(record, "illegal_move", text, {"downlink": downlink.id})
+            self.out.bury(record, "illegal_move", text, {"downlink": downlink.id})
         integration = self._integration(work.tenant, downlink.integration)
         if integration is not None and not integration.synchronous:
             self._send_next(queue, integration)
@@ -384,101 +364,33 @@ class _Step:
     def _query(self, record: Record, work: Query, queue: DeviceQueue) -> None:
         if work.what == "downlinks":
             body: Any = {"downlinks": [msgspec.to_builtins(d) for d in queue.all()]}
-            self._reply(record, work.tenant, Reply("", status=200, body=body))
+            self.out.reply(record, work.tenant, Reply("", status=200, body=body))
             return
         downlink = queue.get(work.downlink_id)
         if downlink is None:
-            self._reply(record, work.tenant, _unknown(work.downlink_id))
+            self.out.reply(record, work.tenant, _unknown(work.downlink_id))
         else:
             body = msgspec.to_builtins(downlink)
-            self._reply(record, work.tenant, Reply("", status=200, body=body))
+            self.out.reply(record, work.tenant, Reply("", status=200, body=body))
 
     def _cancel(self, record: Record, work: Cancel, queue: DeviceQueue) -> None:
         if not work.downlink_id:
             taken = [queue.move(d, State.CANCELLED, by=work.by).id for d in queue.waiting()]
-            self._reply(record, work.tenant, Reply("", status=200, body={"cancelled": taken}))
+            self.out.reply(record, work.tenant, Reply("", status=200, body={"cancelled": taken}))
             return
         downlink = queue.get(work.downlink_id)
         if downlink is None:
-            self._reply(record, work.tenant, _unknown(work.downlink_id))
+            self.out.reply(record, work.tenant, _unknown(work.downlink_id))
         elif downlink.state in WAITING:
             queue.move(downlink, State.CANCELLED, by=work.by)
             body = {"cancelled": [downlink.id]}
-            self._reply(record, work.tenant, Reply("", status=200, body=body))
+            self.out.reply(record, work.tenant, Reply("", status=200, body=body))
         else:
             error = {
                 "code": "not_waiting",
                 "message": f"the downlink is {downlink.state}; only a waiting one can be cancelled",
             }
-            self._reply(record, work.tenant, Reply("", status=409, body={"error": error}))
-
-    def _finish(self, queue: DeviceQueue, moved: list[Downlink], cause: str, trace: str) -> None:
-        queue.close()
-        for number, downlink in enumerate(moved):
-            self.reached[downlink.state] += 1
-            self._output(
-                topics.DOWNLINK_STATUS,
-                device_key(downlink.tenant, downlink.device),
-                downlink,
-                event_id=derive_id(cause, f"s{number}"),
-                cause=cause,
-                trace=trace,
-                tenant=downlink.tenant,
-            )
-
-    @staticmethod
-    def _reply_to(record: Record) -> ReplyTo | None:
-        text = record.headers.get(REPLY_TO)
-        return _decode_reply_to(text) if text else None
-
-    def _reply(self, record: Record, tenant: str, reply: Reply) -> None:
-        """Answer who waits for this record; nobody may."""
-        reply_to = self._reply_to(record)
-        if reply_to is None:
-            return
-        reply = msgspec.structs.replace(reply, request=reply_to.request)
-        cause = record.headers.get(EVENT_ID, "")
-        self.outputs.append(
-            Outgoing(
-                topic=topics.REPLY,
-                key=reply_to.instance,
-                value=_encode(reply),
-                headers=self._headers(
-                    derive_id(cause, "r"), cause, record.headers.get(TRACE_ID, cause), tenant
-                ),
-                partition=reply_to.partition,
-            )
-        )
-
-    def _output(
-        self,
-        topic: str,
-        key: str,
-        value: Any,
-        *,
-        event_id: str,
-        cause: str,
-        trace: str,
-        tenant: str,
-    ) -> None:
-        self.outputs.append(
-            Outgoing(
-                topic=topic,
-                key=key,
-                value=_encode(value),
-                headers=self._headers(event_id, cause, trace, tenant),
-            )
-        )
-
-    def _headers(self, event_id: str, cause: str, trace: str, tenant: str) -> dict[str, str]:
-        book = self._books.get(tenant)
-        return headers_of(
-            event_id=event_id,
-            trace=trace,
-            cause=cause,
-            tenant=tenant,
-            rules=book.version if book else "",
-        )
+            self.out.reply(record, work.tenant, Reply("", status=409, body={"error": error}))
 
 
 def _unknown(downlink_id: str) -> Reply:
