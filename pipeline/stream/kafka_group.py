@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_INVALID,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 
 from pipeline.errors import RetryableError, UsageError
 from pipeline.metrics import Registry
@@ -216,6 +223,10 @@ class Group:
         resume: list[TopicPartition] = []
         for partition in self.partitions.values():
             paused = held or partition.phase is not Phase.READY
+            if partition.stray and not paused:
+                partition.stray = False
+                start = OFFSET_BEGINNING if partition.next is None else partition.next
+                consumer.seek(TopicPartition(self.topic, partition.number, start))
             if paused != partition.paused:
                 partition.paused = paused
                 (pause if paused else resume).append(TopicPartition(self.topic, partition.number))
@@ -246,6 +257,7 @@ class Group:
         self._told("revoked", places)
 
     def _lost(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        self._member = ""
         self._drop(place.partition for place in places)
         consumer.incremental_unassign(places)
         self._told("lost", places)

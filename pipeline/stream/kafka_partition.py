@@ -48,14 +48,16 @@ class Partition:
     """One partition. The stage's thread uses it."""
 
     __slots__ = (
-        "alone", "end", "floor", "misplaced", "next", "now_ms", "number", "oversize", "paused",
-        "phase", "store", "waiting",
+        "alone", "end", "floor", "misplaced", "next", "now_ms", "number", "opened", "oversize",
+        "paused", "phase", "store", "stray", "waiting",
     )  # fmt: skip
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.phase = Phase.NEW
         self.paused = True
+        self.opened = False  # whether it was ever READY
+        self.stray = False  # whether a record came before that: the reader is to be set back
         self.store: PartitionStore | None = None
         self.waiting: list[Record] = []
         self.misplaced: set[int] = set()  # offsets among those that wait
@@ -94,8 +96,20 @@ class Partition:
             before = sum(record.offset < committed for record in self.waiting)
             self.taken(before)
 
+    def ready(self) -> None:
+        """Let it work: its place is known and its state is here."""
+        self.phase = Phase.READY
+        self.opened = True
+
     def take(self, record: Record, *, misplaced: bool) -> None:
-        """Take in a record that was read."""
+        """Take in a record that was read.
+
+        Before the partition was opened it is none of ours: it was on its way when the partition
+        went, and came back.
+        """
+        if not self.opened:
+            self.stray = True
+            return
         if record.offset < self.floor:
             return
         self.floor = record.offset + 1

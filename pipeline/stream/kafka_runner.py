@@ -12,19 +12,16 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import orjson
 import structlog
 from confluent_kafka.admin import AdminClient
 
 from pipeline.errors import MessageError, RetryableError, UsageError
 from pipeline.metrics import Registry
-from pipeline.model.dead_letter import bury
-from pipeline.model.record import Outgoing, Record
-from pipeline.ports import Batch, DeviceState, Stage
-from pipeline.stream.kafka_changes import Change, changes_of, timer_key
+from pipeline.ports import Stage
 from pipeline.stream.kafka_group import Group
+from pipeline.stream.kafka_handler import Handler
 from pipeline.stream.kafka_limits import KafkaEngineSettings
 from pipeline.stream.kafka_partition import Partition, Phase, Portion
 from pipeline.stream.kafka_restore import Changelog, Restorer
@@ -75,6 +72,13 @@ class KafkaStageRunner:
         self._folder = folder
         self._clock = clock
         self._ended = ended
+        self._handler = Handler(
+            stage,
+            settings,
+            metrics,
+            record_bytes_max=kafka.record_bytes_max,
+            clock=clock,
+        )
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"stage-{stage.name}", daemon=True)
         self._not_before = 0.0
@@ -196,7 +200,7 @@ class KafkaStageRunner:
             self._group.locate(new)
             if self._restorer is None:
                 for partition in new:
-                    partition.phase = Phase.READY
+                    partition.ready()
                 return
             self._restorer.add({each.number: self._store(each) for each in new}, self._clock())
             for partition in new:
@@ -205,7 +209,7 @@ class KafkaStageRunner:
             busy = any(each.waiting for each in partitions.values())
             patience_s = 0.0 if busy else self._settings.poll_s
             for number in self._restorer.step(patience_s, self._clock()):
-                partitions[number].phase = Phase.READY
+                partitions[number].ready()
 
     def _store(self, partition: Partition) -> PartitionStore:
         if partition.store is None:
@@ -218,7 +222,7 @@ class KafkaStageRunner:
         size = 0
         for partition in self._turns():
             try:
-                work = self._prepare(partition, self._settings.bytes_max - size)
+                work = self._handler.prepare(partition, self._settings.bytes_max - size)
             except StoreError as error:
                 self._rebuild(partition, error)
                 return
@@ -237,100 +241,6 @@ class KafkaStageRunner:
         # The one that waits for longest goes first: no partition starves behind the limit of bytes.
         ready.sort(key=lambda each: each.waiting[0].time_ms if each.waiting else NEVER)
         return alone[:1] or ready
-
-    def _prepare(self, partition: Partition, bytes_max: int) -> tuple[Portion, Work] | None:
-        """Have the stage handle what comes next; return what is to be committed."""
-        now_ms = max(self._clock(), partition.now_ms)
-        store = partition.store
-        timers = store.due(now_ms, self._settings.timers_max) if store is not None else []
-        portion = partition.portion(bytes_max, self._settings.records_max, timers)
-        if not portion.taken and not portion.timers:
-            partition.alone = 0
-            return None
-        if partition.oversize:
-            outputs, changes = self._bury_oversize(partition, portion, now_ms)
-        else:
-            outputs, changes = self._handle(partition, portion, now_ms)
-        outputs += [self._misplaced(record, now_ms) for record in portion.misplaced]
-        partition.now_ms = now_ms
-        following = self._following(partition, portion)
-        return portion, Work(
-            partition.number, following, partition.metadata, now_ms, outputs, changes
-        )
-
-    def _following(self, partition: Partition, portion: Portion) -> int:
-        if portion.taken:
-            return partition.waiting[portion.taken - 1].offset + 1
-        # Timers alone: the place stays; of a topic that nobody has read yet it is its start.
-        return partition.next or 0
-
-    def _handle(
-        self, partition: Partition, portion: Portion, now_ms: int
-    ) -> tuple[list[Outgoing], list[Change]]:
-        if not portion.records and not portion.timers:
-            return [], []
-        store = partition.store
-        state = DeviceState(_nothing if store is None else store.load)
-        batch = Batch(partition.number, portion.records, portion.timers)
-        began = time.perf_counter()
-        outputs = self.stage.handle(batch, state, now_ms)
-        self._metrics.add(
-            "funicular_stage_seconds_total", time.perf_counter() - began, stage=self.stage.name
-        )
-        timers: dict[tuple[str, str], tuple[int, Any] | None] = {
-            (timer.key, timer.name): None for timer in portion.timers
-        }
-        timers.update(state.timer_changes)
-        if store is None and (timers or state.changes):
-            message = f"Stage {self.stage.name} keeps state, but says no state_topic"
-            raise TypeError(message)
-        return list(outputs), changes_of(state.changes, timers)
-
-    def _misplaced(self, record: Record, now_ms: int) -> Outgoing:
-        return bury(
-            record,
-            stage=self.stage.name,
-            reason="wrong_partition",
-            message=(
-                f"Its key belongs to another partition of {record.topic} than {record.partition};"
-                " write with Kafka's murmur2 partitioner (librdkafka: partitioner=murmur2_random)"
-            ),
-            detail={},
-            now_ms=now_ms,
-        )
-
-    def _bury_oversize(
-        self, partition: Partition, portion: Portion, now_ms: int
-    ) -> tuple[list[Outgoing], list[Change]]:
-        """Return a dead letter in place of what was too large to commit, the value left out where
-        that is too large too.
-        """
-        changes: list[Change] = []
-        records = list(portion.records)
-        for timer in portion.timers:
-            changes.append(Change(timer_key(timer.key, timer.name), None))
-            value = orjson.dumps(timer.data)
-            topic = self.stage.topic
-            records.append(Record(topic, partition.number, -1, now_ms, timer.key, value, {}))
-        detail = {"limit": self._kafka.record_bytes_max}
-        outputs = []
-        for record in records:
-            found, more = record, detail
-            if partition.oversize > 1:
-                more = detail | {"value_bytes": len(record.value or b"")}
-                found = Record(record.topic, record.partition, record.offset, record.time_ms,
-                               record.key, None, {})  # fmt: skip
-            outputs.append(
-                bury(
-                    found,
-                    stage=self.stage.name,
-                    reason="record_too_large",
-                    message="What came of it is larger than a record on Kafka may be",
-                    detail=more,
-                    now_ms=now_ms,
-                )
-            )
-        return outputs, changes
 
     def _commit(self, works: list[tuple[Partition, Portion, Work]]) -> None:
         group = self._group.metadata()
@@ -366,9 +276,11 @@ class KafkaStageRunner:
                 self._rebuild(partition, error, keep=offset is None)
         partition.next = work.following
         partition.taken(portion.taken)
-        partition.oversize = 0
         stage, number = self.stage.name, str(partition.number)
         add = self._metrics.add
+        if partition.oversize:
+            add("funicular_dead_letters_total", stage=stage, reason="record_too_large")
+        partition.oversize = 0
         add("funicular_stage_records_total", portion.taken, stage=stage, partition=number)
         add("funicular_stage_batches_total", stage=stage, partition=number)
         add("funicular_stage_outputs_total", len(work.outputs), stage=stage, partition=number)
@@ -454,7 +366,3 @@ class KafkaStageRunner:
         if now - self._lag_told >= self._settings.lag_every_s:
             self._lag_told = now
             self._group.report_lag()
-
-
-def _nothing(_key: str) -> dict[str, Any]:
-    return {}

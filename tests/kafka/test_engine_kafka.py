@@ -15,6 +15,8 @@ import pytest
 from tests.kafka.brokers import Brokers
 from tests.kafka.cluster_work import Flow, wait_for
 
+MOMENTS = ("handle", "produce", "offsets", "commit", "flushed", "committing", "committed")
+
 
 @pytest.fixture
 def flow(kafka: Brokers, prefix: str, tmp_path: Path) -> Iterator[Flow]:
@@ -31,7 +33,7 @@ def stopped(pid: int) -> bool:
 
 def test_workers_killed_in_transactions(flow: Flow) -> None:
     """SIGKILL at any moment of a transaction loses nothing and has nothing done twice."""
-    for at in ("handle", "produce", "offsets", "commit", "committing", "committed"):
+    for at in MOMENTS:
         flow.append(300)
         worker = flow.worker(at=at, after=150 if at == "produce" else 2)
         assert worker.wait(30) == -signal.SIGKILL
@@ -47,7 +49,7 @@ def test_zombies_cannot_commit(flow: Flow) -> None:
     their offsets in it, commit nothing of that; then they take their parts again.
     """
     zombies = []
-    for slot, at in enumerate(("handle", "offsets", "commit")):
+    for slot, at in enumerate(("handle", "offsets", "flushed")):
         flow.append(400)
         zombies.append(flow.worker(at=at, after=2, how="stop", slot=slot))
         wait_for(lambda: stopped(zombies[-1].pid))

@@ -56,8 +56,13 @@ class Failing(Producer):  # type: ignore[misc]
         super().send_offsets_to_transaction(*arguments)
 
     def commit_transaction(self, *arguments: Any) -> None:
-        """Commit; the moment `committing` is while the request is on its way."""
+        """Commit; the moment `flushed` is when the brokers have all records, `committing` is while
+        the request is on its way.
+        """
         self._harm("commit")
+        if Failing.at == "flushed":
+            self.flush(5)
+            self._harm("flushed")
         if Failing.at == "committing" and Failing.left == 1:
             threading.Timer(0.004, self._harm, ("committing",)).start()
         elif Failing.at == "committing":

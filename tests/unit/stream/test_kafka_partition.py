@@ -13,6 +13,7 @@ def record(offset: int, size: int = 10) -> Record:
 
 def partition(*offsets: int) -> Partition:
     made = Partition(0)
+    made.ready()
     for offset in offsets:
         made.take(record(offset), misplaced=False)
     return made
@@ -43,7 +44,7 @@ def test_time_is_kept_beside_the_offset() -> None:
 
 def test_a_portion_keeps_to_the_limits() -> None:
     """Records and bytes are limited, and one record comes however large it is."""
-    found = Partition(0)
+    found = partition()
     for offset in range(5):
         found.take(record(offset, 1_000), misplaced=False)
     assert found.portion(10_000, 3, ()).taken == 3
@@ -53,7 +54,7 @@ def test_a_portion_keeps_to_the_limits() -> None:
 
 def test_misplaced_records_are_set_apart() -> None:
     """What is on the wrong partition is not handed to the stage, and counts as taken."""
-    found = Partition(0)
+    found = partition()
     for offset in range(4):
         found.take(record(offset), misplaced=offset == 2)
     portion = found.portion(10_000, 99, ())
@@ -86,3 +87,14 @@ def test_the_position_is_the_end_when_nothing_waits() -> None:
     found.taken(2)
     found.next = 2
     assert found.position == 3
+
+
+def test_what_comes_before_it_is_opened_is_read_again() -> None:
+    """A record that was on its way to the partition's last life is not taken, but noted."""
+    found = Partition(0)
+    found.take(record(7), misplaced=False)
+    assert not found.waiting
+    assert found.stray
+    found.ready()
+    found.take(record(3), misplaced=False)
+    assert [each.offset for each in found.waiting] == [3]
