@@ -46,6 +46,9 @@ METRICS: dict[str, str] = {
     "funicular_restore_records_total": "Changelog records restored, by stage and partition",
     # Script processes that had to be ended and started anew, by reason.
     "funicular_script_restarts_total": "Script processes ended and started anew, by reason",
+    # Rules: what is in force, and what is wrong with edits that were refused (0: nothing).
+    "funicular_rules_info": "1 for the version of the rules in force, by tenant and version",
+    "funicular_rules_faults": "Faults of edited rules that were refused; the old ones run",
 }
 
 _Labels = tuple[tuple[str, str], ...]
@@ -71,6 +74,12 @@ class Registry:
         METRICS[name]
         with self._lock:
             self._values[name][tuple(sorted(labels.items()))] = value
+
+    def clear(self, name: str) -> None:
+        """Forget all series of a gauge, before those that are left are set. KeyError: as `set`."""
+        METRICS[name]
+        with self._lock:
+            self._values.pop(name, None)
 
     def values(self, name: str) -> dict[_Labels, float]:
         """Return a copy of one metric's series: labels (sorted pairs) → value."""

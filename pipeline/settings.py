@@ -10,17 +10,20 @@ from typing import Literal, TextIO
 
 import structlog
 
+from pipeline.errors import UsageError
 from pipeline.ingest.settings import IngestSettings
 from pipeline.script.limits import ScriptLimits
 from pipeline.sink.settings import SinkSettings
 from pipeline.stream.settings import EngineSettings, LogSettings
 
 EMBEDDED = "embedded"
+RULES_TOPIC = Path("topic:")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One process. `rules` may be several folders, one a tenant.
+    """One process. `rules` may be several folders, one a tenant; or `topic:` alone, the topic that
+    `funicular publish` writes. `watch`: folders that are edited are loaded again.
 
     `log_url`: `embedded`, `kafka://host:9092,…` or `faust://host:9092,…`; `data` is where the
     embedded log, or the state beside a worker, lives. `slot` tells apart workers of one machine.
@@ -33,9 +36,21 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8080
     stop_timeout_s: float = 20.0
+    watch: bool = True
     log: LogSettings = field(default_factory=LogSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     scripts: ScriptLimits = field(default_factory=ScriptLimits)
+
+    @property
+    def follows_topic(self) -> bool:
+        """Whether the rules come from Kafka's topic. UsageError: they cannot."""
+        if RULES_TOPIC not in self.rules:
+            return False
+        if len(self.rules) > 1:
+            raise UsageError("give rules folders, or `--rules topic:` alone")
+        if self.log_url == EMBEDDED:
+            raise UsageError("`--rules topic:` follows a topic of Kafka; give --log kafka://…")
+        return True
 
     @property
     def log_file(self) -> Path:

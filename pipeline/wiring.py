@@ -13,28 +13,23 @@ import random
 import socket
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
 import structlog
 
 from pipeline import topics
 from pipeline.convert.codec_port import CodecPort
 from pipeline.convert.codecs.codec import codec_models
 from pipeline.convert.stage import Convert
-from pipeline.demo.news import News
 from pipeline.downlink.stage import DownlinkStage
 from pipeline.errors import ConfigError, Fault, FunicularError, UsageError
 from pipeline.ingest import Ingest, StatusServer, time_ordered_ids
 from pipeline.integrations.dialect import dialects
 from pipeline.metrics import Registry
-from pipeline.model.delivery import Delivery
-from pipeline.model.downlink import Downlink
-from pipeline.model.event import DeviceEvent
 from pipeline.ports import Log, Script, ScriptPort, Stage
 from pipeline.route.parse import chain_schema, check_chains, parse_chain
 from pipeline.route.stage import Route
@@ -42,6 +37,8 @@ from pipeline.route.turn import LogLine
 from pipeline.rulebook.book import Rulebook, Rulebooks
 from pipeline.rulebook.catalogue import Catalogue
 from pipeline.rulebook.load import load
+from pipeline.rulebook.reload import Reload
+from pipeline.rulebook.watch import FolderWatch, RulesSource
 from pipeline.script import ScriptFindings, ScriptLimits, ScriptProcesses, check_script
 from pipeline.settings import EMBEDDED, Settings
 from pipeline.sink.transport import config_models
@@ -49,13 +46,11 @@ from pipeline.sink.worker import Sinks
 from pipeline.stream.engine import SqliteEngine
 from pipeline.stream.sqlite import SqliteLog, wall_clock_ms
 
+if TYPE_CHECKING:
+    from pipeline.stream.kafka_settings import KafkaSettings
+
 ROOMS = ("ingest", "convert", "route", "downlink", "sink")
 GAUGES_EVERY_S = 1.0
-FEED_RECORDS_MAX = 500
-
-_decode_event = msgspec.json.Decoder(DeviceEvent).decode
-_decode_downlink = msgspec.json.Decoder(Downlink).decode
-_decode_delivery = msgspec.json.Decoder(Delivery).decode
 
 Console = Callable[[Script, Sequence[str]], None]
 
@@ -144,30 +139,6 @@ def _say(lines: Sequence[LogLine]) -> None:
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
-class LogFeed:
-    """What the demo's view looks at: new records of the embedded log, and the metrics."""
-
-    def __init__(self, log: SqliteLog, metrics: Registry, tenant: str) -> None:
-        self._log = log
-        self.metrics = metrics
-        self._deliveries = topics.delivery_topic(tenant, "application")
-        self._offsets: dict[str, int] = {}
-
-    def poll(self) -> News:
-        """Return what is new; at most `FEED_RECORDS_MAX` records of a topic a call."""
-        return News(
-            events=[_decode_event(value) for value in self._new(topics.DEVICE_EVENTS)],
-            downlinks=[_decode_downlink(value) for value in self._new(topics.DOWNLINK_STATUS)],
-            deliveries=[_decode_delivery(value) for value in self._new(self._deliveries)],
-        )
-
-    def _new(self, topic: str) -> Iterator[bytes]:
-        records = self._log.scan(topic, self._offsets.get(topic, -1), FEED_RECORDS_MAX)
-        if records:
-            self._offsets[topic] = records[-1].offset
-        return (record.value for record in records if record.value is not None)
-
-
 def run_loop(main: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine on uvloop where it is there: a tenth less CPU a request than asyncio's.
 
@@ -203,6 +174,12 @@ class Backbone(Protocol):
 
     async def close(self, timeout_s: float) -> None:
         """Stop the stages, after the door and before the log."""
+        ...
+
+    async def prepare(self, books: Mapping[str, Rulebook]) -> None:
+        """Make what rules need before they may come into force: topics of new destinations.
+        FunicularError: that cannot be done now.
+        """
         ...
 
     def unready(self) -> str | None:
@@ -248,6 +225,9 @@ class Embedded:
     async def open(self) -> None:
         """Nothing more is needed."""
 
+    async def prepare(self, books: Mapping[str, Rulebook]) -> None:
+        """Nothing is needed: a topic comes with its first record."""
+
     async def close(self, timeout_s: float) -> None:
         """Stop the stages and close the file."""
         await asyncio.to_thread(self.engine.stop, timeout_s)
@@ -272,17 +252,14 @@ class OnKafka:
         self, settings: Settings, metrics: Registry, run: Sequence[Stage], *, edges: bool
     ) -> None:
         """UsageError: what the operator set of Kafka cannot be."""
-        from pipeline.stream.kafka_settings import KafkaSettings  # noqa: PLC0415 - an extra
-
-        scheme, _, rest = settings.log_url.partition("://")
-        kafka = KafkaSettings.from_url(f"kafka://{rest}", os.environ)
+        kafka = self._kafka = _kafka(settings)
         self.log: Log | None = None
         self.engine: Engine | None = None
         if edges:
             from pipeline.stream.kafka_log import KafkaLog  # noqa: PLC0415 - an extra
 
             self.log = self._edges = KafkaLog(kafka)
-        if run and scheme == "faust":
+        if run and settings.log_url.startswith("faust:"):
             from pipeline.stream.faust import FaustEngine  # noqa: PLC0415 - an extra
             from pipeline.stream.faust_settings import FaustSettings  # noqa: PLC0415
 
@@ -305,6 +282,12 @@ class OnKafka:
         if self.log is not None:
             await self._edges.start()
 
+    async def prepare(self, books: Mapping[str, Rulebook]) -> None:
+        """Make the topics of new destinations. UsageError: the cluster refuses."""
+        from pipeline.stream.kafka_rules import create_deliveries  # noqa: PLC0415 - an extra
+
+        await asyncio.to_thread(create_deliveries, self._kafka, books.values())
+
     async def close(self, timeout_s: float) -> None:
         """Stop the stages, leave the groups, disconnect."""
         if self.engine is not None:
@@ -323,13 +306,20 @@ class OnKafka:
         return self._edges.lag() if self.log is not None else {}
 
 
-def _default_integration(settings: Settings) -> str:
-    if settings.log_url == EMBEDDED:
-        return ""
+def _kafka(settings: Settings) -> KafkaSettings:
     from pipeline.stream.kafka_settings import KafkaSettings  # noqa: PLC0415 - an extra
 
     rest = settings.log_url.partition("://")[2]
-    return KafkaSettings.from_url(f"kafka://{rest}", os.environ).default_integration
+    return KafkaSettings.from_url(f"kafka://{rest}", os.environ)
+
+
+def _source(settings: Settings) -> RulesSource | None:
+    """Return where edited rules come from; None: nobody looks."""
+    if settings.follows_topic:
+        from pipeline.stream.kafka_rules import RulesFollower  # noqa: PLC0415 - an extra
+
+        return RulesFollower(_kafka(settings), settings.data / "rules")
+    return FolderWatch(settings.rules) if settings.watch else None
 
 
 def _worker(data: Path) -> str:
@@ -367,9 +357,15 @@ class Funicular:
             raise UsageError("the embedded log runs all rooms in one process; give --log kafka://…")
         self.scripts = script_port(settings.scripts, self.metrics)
         try:
-            self.books = load_rules(settings.rules, self.scripts, env)
+            # Before the rules are loaded: what is edited meanwhile is not to be missed.
+            source = _source(settings)
+            folders = () if settings.follows_topic else settings.rules
+            self.books = self._coming = load_rules(folders, self.scripts, env)
             made = stages(
-                self.rulebooks, self.scripts, self.metrics, _default_integration(settings)
+                self.rulebooks,
+                self.scripts,
+                self.metrics,
+                "" if embedded else _kafka(settings).default_integration,
             )
             run = [stage for stage in made if stage.name in self.rooms]
             edges = bool(self.rooms & {"ingest", "sink"})
@@ -388,14 +384,19 @@ class Funicular:
                 " pip install 'funicular[kafka]' (or [faust])"
             ) from None
         self.door, self.sinks, self.status = self._edges()
+        self._started = False
         self._gauges: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
+        self._source = source
+        self._reload = None if source is None else self._reloading(source, env)
 
     def _edges(self) -> tuple[Ingest | None, Sinks | None, StatusServer | None]:
         log, settings = self._backbone.log, self.settings
         sinks = None
         if log is not None and "sink" in self.rooms:
+            # They see new rules first, so that whatever these send finds its destination.
             sinks = Sinks(
-                log, self.rulebooks, settings.sink, self.metrics, wall_clock_ms, random.random
+                log, lambda: self._coming, settings.sink, self.metrics, wall_clock_ms, random.random
             )
         if log is None or "ingest" not in self.rooms:
             server = StatusServer(
@@ -424,9 +425,35 @@ class Funicular:
         """Return the rulebooks in force."""
         return self.books
 
+    def _reloading(self, source: RulesSource, env: Mapping[str, str] | None) -> Reload:
+        def load_one(folder: Path) -> Rulebook:
+            (book,) = load_rules([folder], self.scripts, env).values()
+            return book
+
+        books = {str(book.folder): book for book in self.books.values()}
+        return Reload(source, load_one, self._use, self.metrics, books)
+
+    async def _use(self, books: Mapping[str, Rulebook]) -> None:
+        """Put rules into force: first where they send to, then the stages, between two batches."""
+        await self._backbone.prepare(books)
+        if self._started and self.sinks is not None:
+            self._coming = dict(books)
+            try:
+                await self.sinks.refresh()
+            except BaseException:
+                self._coming = self.books
+                raise
+        self.books = self._coming = dict(books)
+        if self._started:
+            self._tell_what_nobody_sends()
+
     async def start(self) -> None:
-        """Start from the end of the flow to its beginning. UsageError: the port is in use."""
+        """Start from the end of the flow to its beginning; where the rules come from a topic, wait
+        for the first ones. UsageError: the port is in use.
+        """
         try:
+            if self.settings.follows_topic and self._reload is not None:
+                await self._reload.first()
             await self._backbone.open()
             if self.sinks is not None:
                 await self.sinks.start()
@@ -438,7 +465,10 @@ class Funicular:
         except BaseException:
             await self.stop()
             raise
+        self._started = True
         self._gauges = asyncio.create_task(self._gauge())
+        if self._reload is not None:
+            self._following = asyncio.create_task(self._reload.run())
         self._tell_what_nobody_sends()
         for tenant, book in self.books.items():
             _log.info(
@@ -454,6 +484,8 @@ class Funicular:
     async def wait(self) -> None:
         """Return never; raises what ended a part of the pipeline."""
         parts: list[asyncio.Future[Any]] = []
+        if self._following is not None:
+            parts.append(self._following)
         if self._backbone.engine is not None:
             parts.append(asyncio.wrap_future(self._backbone.engine.failed))
         if self.door is not None and self.door.failed is not None:
@@ -470,8 +502,12 @@ class Funicular:
 
     async def stop(self) -> None:
         """Stop from the beginning of the flow to its end; what is not done is kept in the log."""
-        if self._gauges is not None:
-            self._gauges.cancel()
+        for task in (self._gauges, self._following):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+        if self._source is not None:
+            await asyncio.to_thread(self._source.close)
         for server in (self.door, self.status):
             if server is not None:
                 await server.stop()

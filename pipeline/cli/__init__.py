@@ -10,6 +10,7 @@ import click
 from pipeline import __version__
 from pipeline.cli.demo import demo
 from pipeline.cli.keys import keys
+from pipeline.cli.publish import publish
 from pipeline.cli.rules import check, check_examples
 from pipeline.cli.run import run, worker
 from pipeline.cli.topics import schema, topics
@@ -40,6 +41,7 @@ for command in (
     send,
     demo,
     keys,
+    publish,
     topics,
     schema,
 ):

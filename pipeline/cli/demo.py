@@ -13,6 +13,7 @@ import click
 from pipeline.cli.speaking import FAILED, FOLDER, telling
 
 if TYPE_CHECKING:
+    from pipeline.demo.feed import LogFeed
     from pipeline.demo.process import Demo
     from pipeline.settings import Settings
 
@@ -85,7 +86,7 @@ def _show(
     from time import monotonic
 
     from pipeline.demo.view import View
-    from pipeline.wiring import Funicular, LogFeed, run_loop
+    from pipeline.wiring import Funicular, run_loop
 
     closed = False
 

@@ -26,6 +26,9 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="The port to listen on; 0: any free one."),
         click.option("--slot", type=click.IntRange(0), envvar="FUNICULAR_SLOT",
                      help="On Kafka: which worker of this machine; the first free if left away."),
+        click.option("--watch/--no-watch", default=True, envvar="FUNICULAR_WATCH",
+                     show_default=True,
+                     help="Load edited rules while it runs; a faulty edit is refused."),
         click.option("--log-format", type=click.Choice(["auto", "text", "json"]), default="auto",
                      envvar="FUNICULAR_LOG_FORMAT", show_default=True),
         click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
@@ -93,10 +96,17 @@ def _serve(settings: Settings, rooms: tuple[str, ...] | None = None) -> None:
         asked = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, asked.set)
-        await pipeline.start()
+        stop = asyncio.ensure_future(asked.wait())
+        started = asyncio.ensure_future(pipeline.start())
+        # It may wait long for its first rules.
+        await asyncio.wait([started, stop], return_when=asyncio.FIRST_COMPLETED)
+        if not started.done():
+            started.cancel()
+            await asyncio.wait([started])
+            return
+        started.result()
         try:
             ended = asyncio.ensure_future(pipeline.wait())
-            stop = asyncio.ensure_future(asked.wait())
             await asyncio.wait([ended, stop], return_when=asyncio.FIRST_COMPLETED)
             stop.cancel()
             if ended.done():
