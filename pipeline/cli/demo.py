@@ -13,7 +13,6 @@ import click
 from pipeline.cli.speaking import FAILED, FOLDER, telling
 
 if TYPE_CHECKING:
-    from pipeline.demo.feed import LogFeed
     from pipeline.demo.process import Demo
     from pipeline.settings import Settings
 
@@ -85,6 +84,7 @@ def _show(
     import signal
     from time import monotonic
 
+    from pipeline.demo.feed import LogFeed
     from pipeline.demo.view import View
     from pipeline.wiring import Funicular, run_loop
 
