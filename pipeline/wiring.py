@@ -284,7 +284,12 @@ class OnKafka:
 
     async def prepare(self, books: Mapping[str, Rulebook]) -> None:
         """Make the topics of new destinations. UsageError: the cluster refuses."""
-        from pipeline.stream.kafka_rules import create_deliveries  # noqa: PLC0415 - an extra
+        try:
+            from pipeline.stream.kafka_rules import create_deliveries  # noqa: PLC0415 - an extra
+        except ImportError as error:
+            raise UsageError(
+                f"edited rules need {error.name}: pip install 'funicular[kafka]', or restart"
+            ) from None
 
         await asyncio.to_thread(create_deliveries, self._kafka, books.values())
 
