@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench clean
+.PHONY: help run test lint bench chaos clean
 
 help:  ## Show this help.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -27,7 +27,7 @@ run: $(STAMP)  ## Install, and show the main job: a simulated fleet, live in the
 test: $(VENV)/.dev  ## Run every test; says what this machine cannot run.
 	@command -v mvn >/dev/null || command -v dockerd >/dev/null || [ -n "$$FUNICULAR_TEST_KAFKA" ] || echo "LEFT OUT: Kafka. It needs Java and Maven, or Docker, or FUNICULAR_TEST_KAFKA=host:port."
 	@command -v dockerd >/dev/null || docker info >/dev/null 2>&1 || echo "LEFT OUT: containers. They need Docker (deploy/prepare-ci installs it on Debian)."
-	$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.dev  ## Run what CI runs before the tests: format, lint, types, imports.
 	$(BIN)/ruff format --check .
@@ -37,6 +37,9 @@ lint: $(VENV)/.dev  ## Run what CI runs before the tests: format, lint, types, i
 
 bench: $(VENV)/.dev  ## Measure; figures are ratios and medians, see tests/bench.
 	@for bench in script_engines expression route log door main_job; do echo "== $$bench"; $(BIN)/python -m tests.bench.$$bench || exit 1; done
+
+chaos: $(VENV)/.dev  ## Kill, stop and break the program on Kafka for hours; ARGS=--short: minutes.
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 clean:  ## Remove what the other targets made.
 	rm -rf $(VENV) data .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

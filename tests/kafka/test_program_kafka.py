@@ -9,17 +9,16 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import aiohttp
 import pytest
 from click.testing import CliRunner
-from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from pipeline.cli import main
 from tests.kafka.brokers import Brokers
+from tests.kafka.program_work import committed, quiet
 from tests.process.ledger import (
     KINDS,
     Ledger,
@@ -32,36 +31,7 @@ from tests.process.program import Program, Servers
 
 KILLS = int(os.environ.get("FUNICULAR_TEST_KILLS", "8"))
 PARTITIONS = 6
-QUIET_S = 8.0  # longer than a killed worker's session, after which others take over
 STAGES = ("worker", "convert", "route", "downlink")
-
-
-def committed(bootstrap: str, topic: str) -> list[tuple[dict[str, str], bytes]]:
-    """Return all committed records of a topic, partition by partition."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": f"ledger-{topic}",
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "earliest",
-            "enable.partition.eof": True,
-        }
-    )
-    found = []
-    ahead = set(consumer.list_topics(topic).topics[topic].partitions)
-    consumer.assign([TopicPartition(topic, partition, 0) for partition in ahead])
-    deadline = time.monotonic() + 60
-    while ahead:
-        assert time.monotonic() < deadline, f"{topic} cannot be read to its end"
-        for record in consumer.consume(1_000, timeout=0.5):
-            if record.error() is None:
-                headers = {name: value.decode() for name, value in record.headers() or ()}
-                found.append((headers, record.value() or b""))
-            elif record.error().code() == KafkaError._PARTITION_EOF:
-                ahead.discard(record.partition())
-    consumer.close()
-    return found
 
 
 @pytest.mark.timeout(400)
@@ -129,17 +99,3 @@ async def torture(door: Program, others: list[Program], servers: Servers, ledger
         await quiet(programs, session)
     for program in programs:
         assert await asyncio.to_thread(program.stop) == 0, program.said()
-
-
-async def quiet(programs: list[Program], session: aiohttp.ClientSession) -> None:
-    """Wait until no process does anything any more. On Kafka lag is no measure of that: the ends
-    of transactions count as records that nobody can read.
-    """
-    deadline = time.monotonic() + 120
-    before, since = -1, time.monotonic()
-    while time.monotonic() - since < QUIET_S:
-        assert time.monotonic() < deadline, [program.said() for program in programs]
-        await asyncio.sleep(0.5)
-        done = sum([await program.done(session) for program in programs])
-        if done != before:
-            before, since = done, time.monotonic()

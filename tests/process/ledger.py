@@ -7,7 +7,7 @@ import itertools
 import time
 from base64 import b64decode, b64encode
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,17 +31,23 @@ Read = Callable[[str], list[tuple[dict[str, str], bytes]]]
 @dataclass
 class Ledger:
     """What was sent: `accepted` got a 2xx, `unknown` got no answer; `given` are answers'
-    downlinks.
+    downlinks. `kinds` is who sent what; `runs` what each sender had accepted, in order.
+    `rest_s` is how long a sender rests after an error, `pause_s` after an answer.
     """
 
     next_n: int = 0
+    rest_s: float = 0.01
+    pause_s: float = 0
+    kinds: dict[int, str] = field(default_factory=dict)
+    runs: list[list[int]] = field(default_factory=list)
     accepted: set[int] = field(default_factory=set)
     unknown: set[int] = field(default_factory=set)
     refused: Counter[int] = field(default_factory=Counter)
     given: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
 
-    def take(self) -> int:
+    def take(self, kind: str = "") -> int:
         self.next_n += 1
+        self.kinds[self.next_n] = kind
         return self.next_n
 
 
@@ -105,13 +111,20 @@ def downlink_in(kind: str, body: bytes) -> int | None:
     return None
 
 
+def downlink_number(kind: str, sent: Mapping[str, Any]) -> int:
+    """Return the number of a downlink that came to a network server."""
+    return int.from_bytes(b64decode(sent["payload_raw" if kind == "ttn" else "frm_payload"])[:4])
+
+
 async def send_all(
     kind: str, program: Program, servers: str, ledger: Ledger, until: asyncio.Event
 ) -> None:
     """Send uplinks of one kind, one after the other, through all kills."""
+    run: list[int] = []
+    ledger.runs.append(run)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=8)) as session:
         while not until.is_set():
-            n = ledger.take()
+            n = ledger.take(kind)
             try:
                 async with session.post(
                     f"{program.url}/in/t/{kind}", **request_of(kind, n, servers)
@@ -119,14 +132,16 @@ async def send_all(
                     body = await answer.read()
                     if answer.status // 100 == 2:
                         ledger.accepted.add(n)
+                        run.append(n)
                         given = downlink_in(kind, body)
                         if given is not None:
                             ledger.given[given].add(n)
                     else:
                         ledger.refused[answer.status] += 1
+                await asyncio.sleep(ledger.pause_s if answer.status // 100 == 2 else ledger.rest_s)
             except (aiohttp.ClientError, TimeoutError):
                 ledger.unknown.add(n)
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(ledger.rest_s)
 
 
 async def settled(
@@ -150,7 +165,7 @@ def check_uplinks(read: Read, ledger: Ledger, servers: Servers, archive: Path) -
     seen = Counter(event.telemetry["n"] for event in events if isinstance(event, DeviceMessage))
     assert [n for n in ledger.accepted if seen[n] != 1] == [], "lost or doubled uplinks"
     assert set(seen) <= ledger.accepted | ledger.unknown | set(range(ledger.next_n + 1))
-    assert max(seen.values()) == 1
+    assert max(seen.values(), default=0) <= 1
     assert read(topics.DEAD_LETTER) == []
     for destination in ("application", "archive"):
         sent = Counter(
@@ -172,7 +187,7 @@ def check_downlinks(read: Read, ledger: Ledger, servers: Servers) -> None:
         if isinstance(work := msgspec.json.decode(value, type=DownlinkWork), RequestedDownlink)
     ]
     wanted = Counter(int((work.request.fields or {})["n"]) for work in asked)
-    assert max(wanted.values()) == 1
+    assert max(wanted.values(), default=0) <= 1
     assert {n for n in ledger.accepted if n % 5 == 0} <= set(wanted)
     lives: dict[str, list[Downlink]] = defaultdict(list)
     for _, value in read(topics.DOWNLINK_STATUS):
@@ -194,7 +209,7 @@ def check_downlinks(read: Read, ledger: Ledger, servers: Servers) -> None:
                 refused.add(n)
     shared = {n for n, uplinks in ledger.given.items() if len(uplinks) > 1}
     assert shared <= flagged, "two uplinks carried a downlink that was not flagged"
-    for kind, field_name in (("ttn", "payload_raw"), ("tts", "frm_payload")):
-        got = {int.from_bytes(b64decode(d[field_name])[:4]) for d in servers.downlinks[kind]}
+    for kind in ("ttn", "tts"):
+        got = {downlink_number(kind, sent) for sent in servers.downlinks[kind]}
         ours = {int((work.request.fields or {})["n"]) for work in asked if work.integration == kind}
         assert got == ours - refused, f"{kind}: every downlink reached its network server"
