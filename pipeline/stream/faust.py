@@ -25,6 +25,8 @@ Faults of faust-streaming 0.15.3 that were met, and what is done about them:
   as a whole). Its acks are off; offsets are committed from here.
 - It lets records in before it seeks the committed offsets, then reads them twice: 4 of 20 restarts
   amid work repeated some, and 2 crawled on by one offset a commit. The flow is held until it has.
+- After a rebalance its restore now and then reads nothing, and would wait for ever (2 of about 60
+  handovers on a busy machine). One that stands still is begun again (`restore_stall_s`).
 - Its stores take the partition from the event at hand, which a timer has not, and its store in
   memory keeps what another owner has deleted. Ours is `faust_table`; RocksDB is not offered.
 - `faust worker` opens a web server on all addresses that shows tables. It is off.

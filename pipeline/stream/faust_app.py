@@ -6,6 +6,7 @@ In: stages and settings. Out: a `faust.App`, which `faust -A … worker` runs, o
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ from pipeline.stream.partitioner import partition_of
 from pipeline.stream.settings import EngineSettings
 from pipeline.stream.sqlite import wall_clock_ms
 
+# How often a restore is looked at.
+WATCH_S = 1.0
+
 _log = structlog.get_logger(__name__)
 
 
@@ -44,6 +48,7 @@ class StageApp(faust.App):
 
     runners: Sequence[FaustRunner] = ()
     needs: Callable[[], Awaitable[None]]
+    restore_stall_s = 5.0
     on_failure: Callable[[BaseException], None] | None = None
 
     async def fail(self, error: BaseException) -> None:
@@ -59,6 +64,29 @@ class StageApp(faust.App):
         Faust makes its folders here; there is nothing to put in them.
         """
         await self.needs()
+
+    async def on_start(self) -> None:
+        """Look after restores, from the first one on."""
+        await super().on_start()
+        self.add_future(self.watch_restores())
+
+    async def watch_restores(self) -> None:
+        """Begin a restore again that stands still: now and then Faust reads nothing after a
+        rebalance, and would wait for ever. It goes on from where it stood.
+        """
+        left, since = 0, time.monotonic()
+        while not self.should_stop:
+            await self.sleep(WATCH_S)
+            tables: Any = self.tables
+            recovery = tables.recovery
+            now, before = time.monotonic(), left
+            left = recovery.active_remaining_total() if recovery.in_recovery else 0
+            if left <= 0 or left != before:
+                since = now
+            elif now - since >= self.restore_stall_s:
+                _log.warning("a restore stands still and is begun again", records_left=left)
+                recovery.signal_recovery_start.set()
+                since = now
 
     async def commit_done(self) -> None:
         """Commit what the stages have done since the last time."""
@@ -94,6 +122,7 @@ def make_app(
     app = StageApp(
         settings.kafka.group(settings.app_id or f"faust-{'-'.join(names)}"), **_options(settings)
     )
+    app.restore_stall_s = settings.restore_stall_s
     app.needs = lambda: check_topics(stages, settings)
     runners = [
         _add_stage(

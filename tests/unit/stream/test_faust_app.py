@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from pipeline import topics
 from pipeline.errors import UsageError
 from pipeline.model.record import Outgoing
 from pipeline.ports import Batch, DeviceState, Stage
-from pipeline.stream.faust_app import make_app
+from pipeline.stream.faust_app import StageApp, make_app
 from pipeline.stream.faust_settings import FaustSettings
 from pipeline.stream.faust_windows import WithoutAnswers
 from pipeline.stream.kafka_settings import KafkaSettings, Security
@@ -66,6 +69,52 @@ def test_synchronous_downlinks_are_refused_unless_they_are_allowed() -> None:
 
     assert isinstance(refused, WithoutAnswers)
     assert isinstance(allowed, Idle)
+
+
+class Restoring:
+    """An app whose restore has so many records left at each look."""
+
+    restore_stall_s = 0.0
+
+    def __init__(self, *left: int, in_recovery: bool = True) -> None:
+        self._left = list(left)
+        self.begun_again = 0
+        signal = SimpleNamespace(set=self._begin)
+        recovery = SimpleNamespace(
+            in_recovery=in_recovery,
+            active_remaining_total=self._left.pop,
+            signal_recovery_start=signal,
+        )
+        self.tables = SimpleNamespace(recovery=recovery)
+        self.looks = len(left)
+
+    def _begin(self) -> None:
+        self.begun_again += 1
+
+    @property
+    def should_stop(self) -> bool:
+        return self.looks == 0
+
+    async def sleep(self, seconds: float) -> None:
+        self.looks -= 1
+
+
+@pytest.mark.parametrize(
+    ("app", "times"),
+    [
+        (Restoring(9, 9, 9), 2),
+        (Restoring(7, 8, 9), 0),
+        (Restoring(0, 0, 0), 0),
+        (Restoring(9, 9, 9, in_recovery=False), 0),
+    ],
+    ids=["still", "going on", "done", "no restore"],
+)
+async def test_a_restore_that_stands_still_is_begun_again(app: Restoring, times: int) -> None:
+    """Only one with records left, of which none came since the last look."""
+    found: Any = app
+    await StageApp.watch_restores(found)
+
+    assert app.begun_again == times
 
 
 def test_two_stages_of_one_name_are_refused() -> None:
