@@ -201,10 +201,9 @@ async def run(options: argparse.Namespace) -> int:
         wanted = {name: case for name, case in wanted.items() if not only or name in only}
         if wanted:
             more, faults = await run_cluster(count, wanted, options, sizes_of(options))
+            show(table(more))
             rows += more
             broken += faults
-    if rows:
-        show(table(rows))
     taken = None
     if "takeover" in only or not (only or options.short):
         taken = await run_takeover(options)

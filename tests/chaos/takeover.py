@@ -119,9 +119,8 @@ async def _answer(session: aiohttp.ClientSession, door: Program, devices: int) -
             while True:
                 async with session.get(url) as answer:
                     if answer.status == 200:
-                        found = (await answer.json())["attributes"]["number"]
-                        value = found["value"] if isinstance(found, dict) else found
-                        assert value == number, found
+                        found = await answer.json()
+                        assert found["number"] == number, found
                         return
                 await asyncio.sleep(0.1)
 
