@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import logging
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -226,6 +227,8 @@ def main() -> int:
         say("no Kafka: neither a Docker daemon, nor java and mvn")
         return 2
     logging.disable(logging.WARNING)
+    # Whoever asks us to stop leaves no worker and no broker behind: every `with` is left.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     return asyncio.run(run(arguments()))
 
 
