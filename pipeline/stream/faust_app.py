@@ -71,8 +71,8 @@ class StageApp(faust.App):
         self.add_future(self.watch_restores())
 
     async def watch_restores(self) -> None:
-        """Begin a restore again that stands still: now and then Faust reads nothing after a
-        rebalance, and would wait for ever. It goes on from where it stood.
+        """Begin a restore of Faust's again that stands still: now and then it reads nothing after
+        a rebalance, and would wait for ever. It goes on from where it stood.
         """
         left, since = 0, time.monotonic()
         while not self.should_stop:
@@ -207,7 +207,9 @@ def _add_stage(
 ) -> FaustRunner:
     """Make the stage's table and agent."""
     name = settings.kafka.topic
-    table = add_table(app, stage.name, name(stage.state_topic)) if stage.state_topic else None
+    table = (
+        add_table(app, stage.name, name(stage.state_topic), settings) if stage.state_topic else None
+    )
     runner = FaustRunner(
         app, stage, table, settings=settings, limits=limits, metrics=metrics, clock=clock
     )

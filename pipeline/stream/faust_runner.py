@@ -234,11 +234,12 @@ class FaustRunner:
                 raise _GivenUpError
             await self._write([*strays, *outputs])
             # Only now: who finds the offset in the changelog may be sure of the outputs.
-            await self._write_changelog(partition, changes)
+            last = await self._write_changelog(partition, changes)
         except _GivenUpError:
             return
-        if changes:
+        if self._table is not None:
             state.apply(changes)
+            self._table.kept.offsets[partition] = last
         state.now_ms = now_ms
         if events:
             self._done[partition] = following
@@ -374,8 +375,8 @@ class FaustRunner:
         finally:
             await _all(sent)
 
-    async def _write_changelog(self, partition: int, changes: Sequence[Change]) -> None:
-        """As `_write`, in their order."""
+    async def _write_changelog(self, partition: int, changes: Sequence[Change]) -> int:
+        """As `_write`, in their order; return the offset of the last one."""
         send = self._app.producer.send
         sent: list[Awaitable[Any]] = []
         try:
@@ -383,7 +384,8 @@ class FaustRunner:
             for key, value in changes:
                 sent.append(await send(self._changelog, key, value, partition, None, None))
         finally:
-            await _all(sent)
+            results = await _all(sent)
+        return int(results[-1].offset) if results else 0
 
     def _show_lag(self, partition: int, records: int) -> None:
         self._shown.add(partition)
@@ -406,8 +408,10 @@ class FaustRunner:
             )
 
 
-async def _all(sent: Sequence[Awaitable[Any]]) -> None:
-    """Wait for all of them, also where one failed; then raise its error."""
-    for result in await asyncio.gather(*sent, return_exceptions=True):
+async def _all(sent: Sequence[Awaitable[Any]]) -> list[Any]:
+    """Wait for all of them, also where one failed; then raise its error, or return them."""
+    results = await asyncio.gather(*sent, return_exceptions=True)
+    for result in results:
         if isinstance(result, BaseException):
             raise result
+    return results

@@ -42,8 +42,8 @@ class FaustSettings:
     # When partitions are taken away, the batch under way may take so long to end; then it is
     # given up, and its new owner handles it.
     revoke_s: float = 20.0
-    # A restore that gets nothing for so long is begun again, from where it stands.
-    restore_stall_s: float = 5.0
+    # A restore that gets nothing for so long ends the worker; one of Faust's is begun again.
+    restore_stall_s: float = 10.0
     # A worker that takes nothing for so long, as its stage waits to try again, leaves the group.
     stall_s: float = 3_600.0
     # A write that no broker takes for so long ends the worker; nothing of its batch is committed.

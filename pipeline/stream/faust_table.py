@@ -1,20 +1,23 @@
 """A stage's state as a Faust table: changelogged by Faust, kept by partition in memory.
 
-In come the changelog's records at a restore (from Faust) and each batch's rows (from the runner);
-out goes `PartitionState`. Faust's own stores cannot do this: they take the partition from the
-event at hand, which a timer that fires has not, and the one in memory keeps what other workers
-have deleted since.
+In come the partitions that Faust assigns, whose changelogs are read here, and each batch's rows
+(from the runner); out goes `PartitionState`. Faust's own stores cannot do this: they take the
+partition from the event at hand, which a timer that fires has not, and the one in memory keeps
+what other workers have deleted since. To Faust this is a store that has its state already, as one
+on disk would; it restores only what was written to a changelog since then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 
 from faust import Table
 from faust.stores.base import Store
 from faust.types import TP, AppT, EventT
 
+from pipeline.stream.faust_restore import restore
+from pipeline.stream.faust_settings import FaustSettings
 from pipeline.stream.faust_state import PartitionState
 from pipeline.stream.kafka_changes import Change
 
@@ -26,6 +29,8 @@ class StateStore(Store[bytes, bytes]):
         """Start empty; Faust calls this."""
         self.data: dict[bytes, bytes] = {}
         self.partitions: dict[int, PartitionState] = {}
+        # The last record of each partition's changelog that is in our state.
+        self.offsets: dict[int, int] = {}
         self.broken: Exception | None = None
 
     def partition(self, number: int) -> PartitionState:
@@ -51,12 +56,13 @@ class StateStore(Store[bytes, bytes]):
             try:
                 change = Change(message.key or b"", message.value)
                 self.partition(message.partition).apply([change])
+                self.offsets[message.partition] = message.offset
             except (ValueError, UnicodeError) as error:
                 self.broken = error
 
-    def persisted_offset(self, tp: TP) -> int | None:  # noqa: ARG002 - Faust asks each store.
-        """Nothing outlives the process: the changelog is read from its beginning."""
-        return None
+    def persisted_offset(self, tp: TP) -> int | None:
+        """Return the last record of a changelog that is in our state: Faust reads on from there."""
+        return self.offsets.get(tp.partition)
 
     async def on_rebalance(
         self,
@@ -65,12 +71,21 @@ class StateStore(Store[bytes, bytes]):
         newly_assigned: set[TP],  # noqa: ARG002 - as Faust calls it.
         generation_id: int = 0,  # noqa: ARG002 - as Faust calls it.
     ) -> None:
-        """Forget the partitions that other workers have now, and what they have of them."""
+        """Forget the partitions that other workers have now; read what is new here.
+
+        ValueError, RetryableError: as `restore`; Faust ends the worker.
+        """
         changelog = self.table.changelog_topic.get_topic_name()
         here = {tp.partition for tp in assigned if tp.topic == changelog}
         gone = {tp.partition for tp in revoked if tp.topic == changelog}
         for number in [each for each in self.partitions if each in gone or each not in here]:
             del self.partitions[number]
+            self.offsets.pop(number, None)
+        table: Any = self.table
+        new = sorted(here - self.offsets.keys())
+        for number, (state, end) in (await table.read(new)).items():
+            self.partitions[number] = state
+            self.offsets[number] = end - 1
 
     def reset_state(self) -> None:
         """Nothing is on disk."""
@@ -88,7 +103,9 @@ class StateStore(Store[bytes, bytes]):
 
 
 class StateTable(Table[bytes, bytes]):
-    """The table of one stage; `kept` is its store."""
+    """The table of one stage; `kept` is its store, and `read` restores partitions of it."""
+
+    read: Callable[[Collection[int]], Awaitable[dict[int, tuple[PartitionState, int]]]]
 
     @property
     def kept(self) -> StateStore:
@@ -103,7 +120,7 @@ class StateTable(Table[bytes, bytes]):
         )
 
 
-def add_table(app: AppT, name: str, topic: str) -> StateTable:
+def add_table(app: AppT, name: str, topic: str, settings: FaustSettings) -> StateTable:
     """Return a new table of the app, whose changelog is `topic`, which must be there."""
     changelog = app.topic(
         topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw",
@@ -113,5 +130,6 @@ def add_table(app: AppT, name: str, topic: str) -> StateTable:
         app, name=name, key_type=bytes, value_type=bytes, changelog_topic=changelog,
         beacon=app.tables.beacon,
     )  # fmt: skip
+    table.read = lambda new: restore(settings.kafka, topic, new, settings.restore_stall_s)
     app.tables.add(table)
     return table

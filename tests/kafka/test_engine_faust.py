@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -11,11 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
 from pipeline.errors import UsageError
 from pipeline.stream.faust import FaustEngine, FaustSettings
+from pipeline.stream.faust_restore import restore
 from pipeline.stream.faust_state import CLOCK
-from pipeline.stream.kafka_changes import Change, replay
+from pipeline.stream.kafka_changes import Change, part_key, replay, timer_key
 from pipeline.stream.kafka_records import header_texts, key_text
 from pipeline.stream.kafka_settings import KafkaSettings
 from tests.contract.engine_harness import FunctionStage, copy
@@ -188,6 +191,58 @@ def test_topics_that_do_not_fit_stop_the_engine(
         found.failed.result(WAIT_S)
     assert not found.running
     assert found.stop()
+
+
+def write_changelog(kafka: Brokers, topic: str, *, commit: bool, changes: list[Change]) -> None:
+    """Write to a changelog in one transaction, as the Kafka engine does."""
+    producer = Producer(
+        {"bootstrap.servers": kafka.bootstrap, "transactional.id": topic, "log_level": 0}
+    )
+    producer.init_transactions(WAIT_S)
+    producer.begin_transaction()
+    for key, value in changes:
+        producer.produce(topic, value, key, partition=0)
+    if commit:
+        producer.commit_transaction(WAIT_S)
+    else:
+        producer.flush(WAIT_S)
+        producer.abort_transaction(WAIT_S)
+
+
+def test_a_restore_reads_to_the_end_and_no_more(kafka: Brokers, prefix: str) -> None:
+    """What was committed is restored, deletions too; what was aborted is not; a transaction's
+    marker at the end is nothing to wait for, neither here nor when the app starts.
+    """
+    topic = prefix + "stage.state"
+    kafka.create({prefix + "in": 1, prefix + "out": 1, topic: 1})
+    written = [Change(part_key("k", f"p{number}"), b"1") for number in range(3_000)]
+    gone = Change(part_key("k", "p7"), None)
+    timer = Change(timer_key("k", "t"), b"[5,null]")
+    write_changelog(kafka, topic, commit=True, changes=[*written, gone, timer])
+    write_changelog(kafka, topic, commit=False, changes=[Change(part_key("k", "no"), b"1")])
+    found = asyncio.run(restore(KafkaSettings(bootstrap=kafka.bootstrap), topic, [0], WAIT_S))
+
+    state, end = found[0]
+    assert end == len(written) + 2 + 1 + 1 + 1
+    assert state.load("k") == {f"p{number}": 1 for number in range(3_000) if number != 7}
+    assert [each.name for each in state.due(5, 10)] == ["t"]
+    app = engine(kafka, prefix)
+    app.start()
+    wait_for(lambda: app.running)
+    assert app.stop()
+
+
+def test_a_foreign_changelog_is_refused(kafka: Brokers, prefix: str) -> None:
+    """A worker does not begin to work on a state that it cannot read."""
+    topic = prefix + "stage.state"
+    kafka.create({prefix + "in": 1, prefix + "out": 1, topic: 1})
+    write_changelog(kafka, topic, commit=True, changes=[Change(b"foreign", b"1")])
+    app = engine(kafka, prefix)
+    app.start()
+
+    with pytest.raises(ValueError, match="no key of a changelog"):
+        app.failed.result(WAIT_S)
+    assert app.stop()
 
 
 def test_no_broker_is_said() -> None:

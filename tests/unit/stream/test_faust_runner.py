@@ -38,23 +38,23 @@ class App:
         )
         self.producer = SimpleNamespace(send=self.send)
         self.sent: list[tuple[Any, ...]] = []
-        self.waiting: list[asyncio.Future[None]] = []
+        self.waiting: list[asyncio.Future[Any]] = []
         self.written = asyncio.Event()
         self.automatic = True
 
-    async def send(self, *record: Any) -> asyncio.Future[None]:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def send(self, *record: Any) -> asyncio.Future[Any]:
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.sent.append(record)
         self.waiting.append(done)
         self.written.set()
         if self.automatic:
-            done.set_result(None)
+            done.set_result(SimpleNamespace(offset=40))
         return done
 
     def acknowledge(self, error: Exception | None = None) -> None:
         for done in self.waiting:
             if error is None:
-                done.set_result(None)
+                done.set_result(SimpleNamespace(offset=40))
             else:
                 done.set_exception(error)
         self.waiting.clear()
@@ -96,6 +96,7 @@ class Bench:
             partitions=self.partitions,
             partition=lambda number: self.partitions.setdefault(number, PartitionState()),
             broken=None,
+            offsets={},
         )
         found: Any = SimpleNamespace(kept=self.kept) if table else None
         app: Any = self.app
@@ -192,6 +193,7 @@ async def test_an_offset_follows_the_changelog_which_follows_the_outputs() -> No
         ("p.stage.state", CLOCK, b"[100,1]", 0, None, None),
     ]
     assert bench.partitions[0].load("k") == {"last": 100}
+    assert bench.kept.offsets == {0: 40}
     assert bench.following == {0: 1}
     assert bench.following == {}
 
