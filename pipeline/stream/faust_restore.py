@@ -45,9 +45,10 @@ async def restore(
     )
     await consumer.start()
     try:
+        # Before anything is assigned: a question waits behind a fetch that finds nothing.
+        ends = await consumer.end_offsets(places)
         consumer.assign(places)
         await consumer.seek_to_beginning(*places)
-        ends = await consumer.end_offsets(places)
         records, moved, told = 0, time.monotonic(), time.monotonic()
         stood = {place: await consumer.position(place) for place in places}
         while left := {place for place in places if stood[place] < ends[place]}:
