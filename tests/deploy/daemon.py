@@ -1,9 +1,9 @@
 """A Docker daemon and the images of `deploy/` for the tests of this folder.
 
 The daemon: the one that answers, else one of our own where this is root on a machine with
-`dockerd`; it listens on a socket of its own, so that no other test takes it for the machine's, and
-ends with the session. `deploy/prepare-ci` installs what is missing. Where nothing helps, `needed()`
-skips the test, loudly, or fails it where `CI` is set.
+`dockerd`. It shares nothing with the machine's: neither socket nor images nor the locks that one
+which was killed may have left; and it ends with the session. `deploy/prepare-ci` installs what is
+missing. Where nothing helps, `needed()` skips the test, loudly, or fails it where `CI` is set.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-UP_S = 30.0
+UP_S = 60.0
 COMMAND_S = 300.0
 _PR_SET_PDEATHSIG = 1
 
@@ -99,6 +99,7 @@ def _own() -> Iterator[Docker]:
     with log.open("wb") as out:
         process = subprocess.Popen(
             ["dockerd", "--host", docker.env["DOCKER_HOST"], "--pidfile", folder / "docker.pid",
+             "--data-root", folder / "data", "--exec-root", folder / "exec",
              "--bridge", "none", "--iptables=false"],
             stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
             preexec_fn=_end_with_parent,  # noqa: PLW1509 - one call of the C library
@@ -112,7 +113,11 @@ def _own() -> Iterator[Docker]:
         yield docker
     finally:
         process.terminate()
-        process.wait(30)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+        with contextlib.suppress(ProcessLookupError):  # its containerd may outlive it
+            os.killpg(process.pid, signal.SIGKILL)
+        subprocess.run(["umount", "--lazy", folder / "exec/netns/default"], check=False)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from pipeline.errors import ConfigError, Fault, RetryableError
@@ -208,16 +207,6 @@ async def test_tenant_withdrawn() -> None:
     assert pipeline.shown() == {("b", "1")}
 
 
-@pytest.fixture
-def all_levels() -> Iterator[None]:
-    """Log everything, whatever level a command before has set."""
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(0))
-    yield
-    structlog.configure(**before)
-
-
-@pytest.mark.usefixtures("all_levels")
 async def test_first_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipeline without rules waits for the first ones, and says so once."""
     monkeypatch.setattr("pipeline.rulebook.reload.LOOK_EVERY_S", 0)
