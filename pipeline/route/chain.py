@@ -88,16 +88,24 @@ class Chain:
     reads: frozenset[str]
 
 
-def compile_chain(config: ChainConfig, tenant: str = "") -> Chain:
+Watch = Callable[[str, Node], Node]
+"""Given a chain's name and a node, returns the node to run in its place: one that also tells what
+it does. Only rehearsals watch; a worker runs the nodes as they are, so that it costs nothing.
+"""
+
+
+def compile_chain(config: ChainConfig, tenant: str = "", watch: Watch | None = None) -> Chain:
     """Return the chain of a config that `parse_chain` found no fault in."""
+    nodes = config.nodes
+    if watch is not None:
+        nodes = tuple(watch(config.chain, node) for node in nodes)
     positions = {node.name: position for position, node in enumerate(config.nodes)}
     return Chain(
         name=config.chain,
         tag=_tag(config.chain),
         on=config.on,
         steps=tuple(
-            _step(config, position, node, positions, tenant)
-            for position, node in enumerate(config.nodes)
+            _step(config, position, node, positions, tenant) for position, node in enumerate(nodes)
         ),
         positions=positions,
         reads=frozenset().union(*(node.reads() for node in config.nodes)),
@@ -144,10 +152,16 @@ class Rules:
     those that do not.
     """
 
-    def __init__(self, tenant: str, version: str, configs: Iterable[ChainConfig]) -> None:
+    def __init__(
+        self,
+        tenant: str,
+        version: str,
+        configs: Iterable[ChainConfig],
+        watch: Watch | None = None,
+    ) -> None:
         self.tenant = tenant
         self.version = version
-        compiled = (compile_chain(config, tenant) for config in configs)
+        compiled = (compile_chain(config, tenant, watch) for config in configs)
         self.chains = {chain.name: chain for chain in sorted(compiled, key=lambda c: c.name)}
         self._calls = {
             name: frozenset(call for step in chain.steps for call in step.node.calls())

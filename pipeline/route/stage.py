@@ -43,7 +43,7 @@ from pipeline.model.record import (
 )
 from pipeline.ports import Batch, DeviceState, DueTimer
 from pipeline.route import attributes, commands, device
-from pipeline.route.chain import Rules
+from pipeline.route.chain import Rules, Watch
 from pipeline.route.limits import Limits
 from pipeline.route.repeats import is_repeat
 from pipeline.route.runner import cascade, enter, walk
@@ -75,11 +75,13 @@ class Route:
         *,
         log: Callable[[Sequence[LogLine]], None] = no_log,
         limits: Limits | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._rulebooks = rulebooks
         self._metrics = metrics
         self._log = log
         self._limits = limits or Limits()
+        self._watch = watch
         self._compiled: dict[str, tuple[Rulebook, Rules]] = {}
 
     def handle(self, batch: Batch, state: DeviceState, now_ms: int) -> list[Outgoing]:
@@ -254,7 +256,10 @@ class Route:
         compiled = self._compiled.get(tenant)
         if compiled is None or compiled[0] is not book:
             configs = (entry.config for entry in book.chains.values())
-            compiled = self._compiled[tenant] = (book, Rules(tenant, book.version, configs))
+            compiled = self._compiled[tenant] = (
+                book,
+                Rules(tenant, book.version, configs, self._watch),
+            )
         return compiled[1]
 
     def _count(self, work: Work) -> None:

@@ -78,6 +78,11 @@ class Visit:
         self.step: Step = chain.steps[0]
         self.stands: Mark | None = None  # what a failure leaves; None: nothing
 
+    @property
+    def turn(self) -> Turn:
+        """The turn that this is part of: for those who watch, not for nodes."""
+        return self._turn
+
     # What a node may ask.
 
     def plain(self) -> dict[str, Any]:
