@@ -113,10 +113,8 @@ class KafkaLog:
         return dict(waiting)
 
     def unready(self) -> str | None:
-        """Return why appends fail at present, in words; None: they do not."""
-        if self.closed:
-            return "the log is closed"
-        return self._writer.trouble or None
+        """Return why appends fail at present, in words; None: they do not, as far as is known."""
+        return "the log is closed" if self.closed else self._writer.unready()
 
     async def close(self, timeout_s: float = 5.0) -> None:
         """End the readers, wait so long for what is being appended, disconnect. May be called

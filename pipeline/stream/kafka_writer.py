@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import structlog
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from pipeline.errors import ClosedError, FunicularError, MessageError, RetryableError
@@ -24,6 +24,7 @@ from pipeline.stream.kafka_settings import KafkaSettings
 from pipeline.stream.partitioner import key_bytes, partition_of
 
 EXPIRY_CHECK_S = 0.25
+PROBE_EVERY_S = 0.5
 END_S = 5.0
 RECORD_OVERHEAD_BYTES = 64  # What a record costs beside its parts, with room to spare.
 
@@ -96,16 +97,17 @@ class Writer:
         self._linking = asyncio.Lock()
         self._bytes = 0
         self._outside: deque[asyncio.Future[None]] = deque()
-        self._expiry: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
         self.trouble = ""
         """Why nothing is acknowledged at present; empty: something was, or nothing was tried."""
+        self._hopeful = False  # the partitions have leaders again since the last failure
 
     async def start(self) -> None:
         """Connect. RetryableError: no broker answered in `connect_timeout_s`."""
         await self._connected()
-        self._expiry = asyncio.create_task(self._expire())
+        self._tasks = [asyncio.create_task(self._expire()), asyncio.create_task(self._probe())]
 
     async def append(self, records: Sequence[Outgoing]) -> None:
         """Return when all records are acknowledged by all in-sync replicas.
@@ -148,6 +150,10 @@ class Writer:
         loop = asyncio.get_running_loop()
         return await self._find(topic, loop.time() + self._settings.append_timeout_s)
 
+    def unready(self) -> str | None:
+        """Return why an append would fail; None: it would not, or is worth a try again."""
+        return self.trouble if self.trouble and not self._hopeful else None
+
     async def close(self, timeout_s: float) -> None:
         """Take no more; wait so long for what was handed over, then fail it."""
         self._closed = True
@@ -162,9 +168,9 @@ class Writer:
         await asyncio.gather(*tasks, return_exceptions=True)
         while self._outside:
             _open(self._outside.popleft())
-        if self._expiry is not None:
-            self._expiry.cancel()
-            await asyncio.gather(self._expiry, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._link is not None:
             self._retire(self._link)
         if self._closing:
@@ -330,6 +336,34 @@ class Writer:
         elif self.trouble and not trouble:
             _log.info("Kafka takes records again.")
         self.trouble = trouble
+        self._hopeful = False
+
+    async def _probe(self) -> None:
+        """After a failure, look whether the cluster can take records again. Who asks `unready`
+        first appends nothing until then, so that no append would find it out.
+        """
+        while True:
+            await asyncio.sleep(PROBE_EVERY_S)
+            trying = any(lane.task is not None for lane in self._lanes.values())
+            if not self.unready() or trying:
+                continue
+            try:
+                link = await self._connected()
+                async with asyncio.timeout(self._settings.connect_timeout_s):
+                    for topic in {each.topic for each in self._partitions()}:
+                        await link.producer.partitions_for(topic)
+                    fresh = await link.producer.client.force_metadata_update()
+            except (FunicularError, KafkaError, OSError, TimeoutError) as error:
+                _log.debug("No broker answers yet.", error=str(error) or type(error).__name__)
+                continue
+            self._hopeful = fresh and all(
+                link.producer.client.cluster.leader_for_partition(each) not in (None, -1)
+                for each in self._partitions()
+            )
+
+    def _partitions(self) -> list[TopicPartition]:
+        """Return the partitions that were written to."""
+        return [TopicPartition(self._settings.topic(t), partition) for t, partition in self._lanes]
 
     # Producers
 
