@@ -7,7 +7,7 @@ and what network servers would have been handed. Chain tests and flow tests work
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -35,6 +35,7 @@ from pipeline.model.record import Outgoing, Record
 from pipeline.model.uplink import Link
 from pipeline.ports import Batch, DeviceState, Reader, ScriptPort, Stage
 from pipeline.rehearse.proof import proof_of
+from pipeline.route.chain import Watch
 from pipeline.route.stage import Route
 from pipeline.route.turn import LogLine
 from pipeline.rulebook.book import Integration, Rulebook
@@ -61,13 +62,18 @@ class Stages:
     """
 
     def __init__(
-        self, book: Rulebook, scripts: ScriptPort, metrics: Registry | None = None
+        self,
+        book: Rulebook,
+        scripts: ScriptPort,
+        metrics: Registry | None = None,
+        watch: Watch | None = None,
     ) -> None:
+        """`watch` is given every node of every chain, as `Route` does."""
         self.book = book
         self.metrics = metrics or Registry()
         books = {book.tenant: book}
         self.rulebooks = lambda: books
-        self.route = _Route(book, self.metrics)
+        self.route = _Route(book, self.metrics, watch)
         self.all: list[Stage] = [
             Convert(self.rulebooks, scripts, self.metrics),
             self.route,
@@ -82,12 +88,12 @@ class _Route:
     topic = Route.topic
     state_topic = Route.state_topic
 
-    def __init__(self, book: Rulebook, metrics: Registry) -> None:
+    def __init__(self, book: Rulebook, metrics: Registry, watch: Watch | None) -> None:
         self.quiet = False
         self.lines: list[LogLine] = []
         with_chains = {book.tenant: book}
         without_chains = {book.tenant: replace(book, chains={})}
-        self._with_chains = Route(lambda: with_chains, metrics, log=self._say)
+        self._with_chains = Route(lambda: with_chains, metrics, log=self._say, watch=watch)
         self._without_chains = Route(lambda: without_chains, metrics)
 
     def handle(self, batch: Batch, state: DeviceState, now_ms: int) -> list[Outgoing]:
@@ -131,7 +137,14 @@ class Rehearsal:
     the script engine does not start, RuntimeError where the stages do not come to an end.
     """
 
-    def __init__(self, stages: Stages, *, now_ms: int = START_MS) -> None:
+    def __init__(
+        self,
+        stages: Stages,
+        *,
+        now_ms: int = START_MS,
+        new_id: Callable[[], str] | None = None,
+    ) -> None:
+        """`new_id` gives the ids of requests and commands; left out, they are counted."""
         self.book = stages.book
         self.mood: Mood = "takes"
         self.handed: list[Handed] = []
@@ -156,11 +169,7 @@ class Rehearsal:
             batch_max=settings.reply_batch_max,
             commit_s=settings.reply_commit_s,
         )
-        numbers = count(1)
-
-        def new_id() -> str:
-            return f"r{next(numbers)}"
-
+        new_id = new_id or _counted()
         self._door = Door(
             log,
             stages.rulebooks,
@@ -328,6 +337,11 @@ class Rehearsal:
             message = "the network server refused it, as the test says"
             return Ended(How.REFUSED, Result(Verdict.REFUSED, "rejected", message))
         return Ended(How.DELIVERED, DELIVERED)
+
+
+def _counted() -> Callable[[], str]:
+    numbers = count(1)
+    return lambda: f"r{next(numbers)}"
 
 
 def _handed(integration: Integration, delivery: Delivery) -> Handed:

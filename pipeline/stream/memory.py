@@ -7,7 +7,7 @@ holds both to it), and keeps values as JSON, so that what a log could not keep f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -40,6 +40,21 @@ class MemoryEngine:
         }
         self._waiting: dict[str, Batch] = {}
         self.now_ms = now_ms
+
+    def restore(
+        self,
+        stage: str,
+        state: Mapping[str, Mapping[str, Any]],
+        timers: Iterable[tuple[int, str, str, Any]] = (),
+    ) -> None:
+        """Give a stage state and timers to begin with, as `state` and `timers` return them."""
+        kept, mine = self._state[stage], self._timers[stage]
+        for key, parts in state.items():
+            kept.setdefault(key, {}).update(
+                {part: orjson.dumps(value) for part, value in parts.items()}
+            )
+        for due_ms, key, name, data in timers:
+            mine[key, name] = (due_ms, orjson.dumps(data))
 
     def append(self, records: Sequence[Outgoing]) -> None:
         """Append records; stages see them at the next run."""
