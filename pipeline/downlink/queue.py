@@ -69,6 +69,21 @@ class DeviceQueue:
         """Return the downlink that was sent last: what a report without an id is about."""
         return self.get(self._last_sent) if self._last_sent else None
 
+    def referred(self, reference: str) -> Downlink | None:
+        """Return the downlink that its network server calls so.
+
+        Where none is known by that name: the last one that was handed over, if nobody has said
+        yet what that one is called (a report may overtake the answer that says it).
+        """
+        for downlink in self.all():
+            if downlink.detail.get("reference") == reference:
+                return downlink
+        sending = [self.get(downlink_id) for downlink_id in self._sending.values()]
+        for downlink in (*sending, self.last_sent()):
+            if downlink is not None and "reference" not in downlink.detail:
+                return downlink
+        return None
+
     def waiting(self) -> list[Downlink]:
         """Return what waits, the next one first."""
         return [downlink for downlink in map(self.get, self._waiting) if downlink]

@@ -318,11 +318,17 @@ class _Step:
 
     def _report(self, record: Record, work: DownlinkReport, queue: DeviceQueue) -> None:
         report = work.report
-        downlink = queue.get(report.downlink_id) if report.downlink_id else queue.last_sent()
+        named = report.downlink_id or report.reference
+        if report.downlink_id:
+            downlink = queue.get(report.downlink_id)
+        elif report.reference:
+            downlink = queue.referred(report.reference)
+        else:
+            downlink = queue.last_sent()
         if downlink is None:
             text = (
-                f"no downlink `{report.downlink_id}` is known of this device"
-                if report.downlink_id
+                f"no downlink `{named}` is known of this device"
+                if named
                 else "this device has no downlink that was sent"
             )
             self.out.bury(record, "unknown_downlink", text, {"state": report.state})
@@ -336,7 +342,11 @@ class _Step:
             downlink,
             report.state,
             reason=report.reason,
-            detail={**downlink.detail, **report.detail},
+            detail={
+                **downlink.detail,
+                **report.detail,
+                **({"reference": report.reference} if report.reference else {}),
+            },
             possibly_delivered=downlink.possibly_delivered
             or report.detail.get("possibly_delivered") is True,
         ):

@@ -4,6 +4,7 @@ an uplink brought along.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ F_PORT_MAX = 223
 # The longest application payload of any region and data rate (RP002-1.0.4: EU868 DR4 and above).
 PAYLOAD_BYTES_MAX = 242
 USER_AGENT = f"funicular/{__version__}"
+_EUI = re.compile(r"[0-9A-Fa-f]{16}")
 
 
 def check(downlink: Downlink) -> None:
@@ -38,6 +40,22 @@ def check(downlink: Downlink) -> None:
             field="payload",
             limit=PAYLOAD_BYTES_MAX,
         )
+
+
+def eui(value: str | None, field: str) -> str:
+    """Return a device's EUI-64 in lower case.
+
+    MessageError: `device_missing` (there is none), `field` (it is not 16 hexadecimal digits).
+    """
+    if not value:
+        raise MessageError(
+            f"`{field}` is missing: it names the device", code="device_missing", field=field
+        )
+    if not _EUI.fullmatch(value):
+        raise MessageError(
+            f"`{field}` must be an EUI of 16 hexadecimal digits", code="field", field=field
+        )
+    return value.lower()
 
 
 def best_reception(gateways: Iterable[Any]) -> dict[str, Any]:

@@ -35,12 +35,14 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     """What somebody says of a downlink: the network server, our door, our sink.
 
     `downlink_id` is the id that Funicular gave; empty where the reporter cannot know it (Sigfox):
-    then it is about the device's last one that was sent. `state` is where the downlink goes, if
-    that move is legal.
+    then it is about the device's last one that was sent. `reference` is what the network server
+    calls the downlink instead (ChirpStack's queue item), which the hand-over told us. `state` is
+    where the downlink goes, if that move is legal.
     """
 
     state: State
     downlink_id: str = ""
+    reference: str = ""
     reason: str = ""
     detail: dict[str, Any] = {}
 

@@ -7,6 +7,7 @@ In: `delivery.<tenant>.downlink-<integration>`. Out: requests; what became of th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -87,7 +88,9 @@ class DownlinkTransport:
             pause_s_max=self._context.settings.retry_after_s_max,
             secrets=secrets,
         )
-        if result.verdict is not Verdict.REFUSED:
+        if result.verdict is Verdict.DELIVERED:
+            return _referred(result, _reference(integration.dialect, answer.body))
+        if result.verdict is Verdict.POSTPONED:
             return result
         return _rejected(answer.status, answer.body, result, secrets)
 
@@ -101,6 +104,18 @@ class DownlinkTransport:
                     integration=self._integration.name,
                     warning=text[:ERROR_TEXT_MAX],
                 )
+
+
+def _reference(dialect: Any, answer: bytes) -> str:
+    """Return what the network server calls the downlink, where the dialect can read it."""
+    read = getattr(dialect, "reference", None)
+    return read(answer) if read is not None else ""
+
+
+def _referred(result: Result, reference: str) -> Result:
+    if not reference:
+        return result
+    return msgspec.structs.replace(result, detail={**result.detail, "reference": reference})
 
 
 def _rejected(status: int, body: bytes, result: Result, secrets: Sequence[str]) -> Result:

@@ -113,8 +113,10 @@ def downlink_ending(
     """Tell the device's log what became of its downlink; its life is the record of a failure."""
     state = _STATES[ended.how]
     downlink_id = delivery.downlink.id if delivery.downlink else ""
-    detail: dict[str, Any] = {}
-    if ended.how is not How.DELIVERED:
+    detail: dict[str, Any]
+    if ended.how is How.DELIVERED:
+        detail = dict(ended.result.detail)  # what the network server calls it: `reference`
+    else:
         detail = {"message": ended.message} | ended.detail
         if ended.uncertain:
             detail["possibly_delivered"] = True

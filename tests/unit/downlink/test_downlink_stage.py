@@ -884,3 +884,46 @@ def test_every_legal_life_ends() -> None:
             reached |= fresh
         assert reached & ends
     assert not may_move(State.FAILED, State.QUEUED)
+
+
+def sent_as(bench: Bench, n: int, reference: str) -> None:
+    """Hand downlink `n` over; the network server calls it `reference`."""
+    bench.run(request(n))
+    bench.run(report(State.SENT, f"d{n}", detail={"reference": reference}))
+
+
+def test_a_report_names_the_downlink_as_the_network_server_does() -> None:
+    """ChirpStack's reports know its own id alone: the hand-over told it, so the right one moves."""
+    bench = Bench(synchronous=False)
+    sent_as(bench, 1, "item-1")
+    sent_as(bench, 2, "item-2")
+
+    bench.run(report(State.ACKNOWLEDGED, reference="item-1"))
+
+    assert status(bench, "d1").state is State.ACKNOWLEDGED
+    assert status(bench, "d2").state is State.SENT
+
+
+def test_a_report_may_overtake_the_answer_that_names_its_downlink() -> None:
+    """Before the hand-over's outcome is known, a reference is that of the one under way."""
+    bench = Bench(synchronous=False)
+    bench.run(request(1))
+
+    bench.run(report(State.ACCEPTED, reference="item-1"))
+    bench.run(report(State.SENT, "d1", detail={"reference": "item-1"}))
+    bench.run(report(State.ACKNOWLEDGED, reference="item-1"))
+
+    assert status(bench, "d1").state is State.ACKNOWLEDGED
+    assert status(bench, "d1").detail["reference"] == "item-1"
+
+
+def test_a_report_of_somebody_elses_downlink_moves_none() -> None:
+    """A reference that is none of ours is a dead letter; our downlink stays as it is."""
+    bench = Bench(synchronous=False)
+    sent_as(bench, 1, "item-1")
+
+    (letter,) = letters(bench.run(report(State.ACKNOWLEDGED, reference="theirs")))
+
+    assert letter.reason == "unknown_downlink"
+    assert "`theirs`" in letter.message
+    assert status(bench, "d1").state is State.SENT

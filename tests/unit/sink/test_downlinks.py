@@ -97,6 +97,30 @@ def test_a_downlink_reaches_ttn_v2() -> None:
     run(main())
 
 
+def test_chirpstacks_answer_names_the_downlink() -> None:
+    """The queue item's id in the answer is the reference by which reports will name it."""
+
+    async def main() -> None:
+        async with serving(World()) as server:
+            dialect = dialects()["chirpstack"]
+            options = dialect.options.model_validate({"server": server.url, "api_key": KEY})
+            context = Context(TENANT, "downlink-ns", SinkSettings(), lambda: START_MS)
+            transport = DownlinkTransport(integration(dialect, options=options), context)
+            await transport.open()
+            queue = "/api/devices/0101010101010101/queue"
+            server.moods[queue].append(answers(200, b'{"id":"item-1"}'))
+            delivery = msgspec.structs.replace(one(), link=Link(device_id="01" * 8))
+            (result,) = await transport.deliver([delivery])
+            await transport.close()
+            assert (result.verdict, result.detail) == (
+                Verdict.DELIVERED,
+                {"reference": "item-1"},
+            )
+            assert server.heard[0].headers["grpc-metadata-authorization"] == f"Bearer {KEY}"
+
+    run(main())
+
+
 def test_the_things_stacks_own_words_are_the_reason() -> None:
     """A 4xx fails the downlink with the status and the error's message."""
 

@@ -9,7 +9,7 @@ from pipeline.model.downlink import State
 from pipeline.model.event import DeviceEvent, DownlinkReport
 from pipeline.model.record import Record, headers_of
 from pipeline.sink.endings import Ended, How, downlink_ending, sink_ending, unreadable
-from pipeline.sink.transport import DELIVERED
+from pipeline.sink.transport import DELIVERED, Result, Verdict
 from tests.unit.sink.fakes import POSTPONED, REFUSED, START_MS, delivery, downlink_delivery
 
 HEADERS = headers_of(event_id="d1", trace="t1", cause="c1", tenant="acme", rules="r1")
@@ -58,6 +58,13 @@ def test_a_downlink_that_was_taken_is_sent() -> None:
     assert event.id == "l1.d.sent"
     assert (headers["id"], headers["trace"], headers["cause"]) == ("l1.d.sent", "t1", "d1")
     assert headers["rules"] == "r1"
+
+
+def test_what_the_network_server_calls_a_downlink_is_told() -> None:
+    """The reference that the answer gave goes with the report, so that later reports find it."""
+    result = Result(Verdict.DELIVERED, detail={"reference": "item-1"})
+    event, _ = report(Ended(How.DELIVERED, result))
+    assert event.report.detail == {"reference": "item-1"}
 
 
 def test_a_repeat_of_an_outcome_has_the_same_id() -> None:
