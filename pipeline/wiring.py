@@ -31,6 +31,8 @@ from pipeline.ingest import Ingest, StatusServer, time_ordered_ids
 from pipeline.integrations.dialect import dialects
 from pipeline.metrics import Registry
 from pipeline.ports import Log, Script, ScriptPort, Stage
+from pipeline.rehearse.chain_test_config import ChainTestsConfig
+from pipeline.rehearse.chain_test_files import check_tests
 from pipeline.route.parse import chain_schema, check_chains, parse_chain
 from pipeline.route.stage import Route
 from pipeline.route.turn import LogLine
@@ -85,6 +87,8 @@ def catalogue(scripts: ScriptPort | None = None) -> Catalogue:
         check_script=check,
         check_chains=check_chains,
         chain_schema=chain_schema(),
+        check_tests=check_tests,
+        test_model=ChainTestsConfig,
     )
 
 

@@ -13,7 +13,8 @@ from pipeline.cli.keys import keys
 from pipeline.cli.publish import publish
 from pipeline.cli.rules import check, check_examples
 from pipeline.cli.run import run, worker
-from pipeline.cli.topics import schema, topics
+from pipeline.cli.schema import schema
+from pipeline.cli.topics import topics
 from pipeline.cli.trying import decode, encode, send
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,36 +21,86 @@ from pipeline.cli.speaking import (
 )
 
 if TYPE_CHECKING:
+    from pipeline.errors import ConfigError, Fault
     from pipeline.rehearse.result import Result
     from pipeline.rulebook.book import Rulebook
 
 
 @click.command()
 @click.argument("rules", nargs=-1, type=FOLDER)
+@click.option("--strict", is_flag=True, help="Warnings fail, too.")
+@click.option("--github", is_flag=True, help="Say it as annotations of GitHub's workflows.")
 @json_option
 @telling
-def check(rules: tuple[Path, ...], *, as_json: bool) -> None:
+def check(rules: tuple[Path, ...], *, strict: bool, github: bool, as_json: bool) -> None:
     """Say every fault of a rules folder at once: file, line, what is wrong, what was meant.
+
+    Warnings are what runs, but hardly as it was meant: a node whose messages go nowhere, an output
+    that nobody takes. A faulty chain puts off the checks between chains.
 
     \b
     Examples:
       funicular check
       funicular check acme/ umbrella/
+      funicular check --strict --github      # in a workflow: marks the lines of a pull request
       funicular check --json | jq .message
     """
     from pipeline.errors import ConfigError
 
+    say = partial(_say, style="github" if github else "json" if as_json else "text")
     folders = rules or (Path("rules"),)
     try:
         with rulebooks(folders) as (books, _):
+            warned = [(book.folder, fault) for book in books.values() for fault in book.warnings]
+            for folder, fault in warned:
+                say("warning", folder, fault)
             for book in books.values():
                 _fine(book, as_json=as_json)
     except ConfigError as error:
-        if not as_json:
-            raise
-        for fault in error.faults:
-            json_line(asdict(fault))
+        for folder, fault in _with_folders(folders, error):
+            say("error", folder, fault)
+        if not (as_json or github):
+            count = len(error.faults)
+            click.secho(f"{count} fault{'s' * (count != 1)}", fg="red", err=True)
         sys.exit(USERS_MISTAKE)
+    if warned and strict:
+        sys.exit(FAILED)
+
+
+def _with_folders(folders: tuple[Path, ...], error: ConfigError) -> list[tuple[Path, Fault]]:
+    """Return each fault with the folder that it is in; faults themselves do not say."""
+    from pipeline.errors import ConfigError
+
+    if len(folders) == 1:
+        return [(folders[0], fault) for fault in error.faults]
+    found: list[tuple[Path, Fault]] = []
+    for folder in folders:
+        try:
+            with rulebooks((folder,)):
+                pass
+        except ConfigError as own:
+            found += [(folder, fault) for fault in own.faults]
+    placed = [fault for _, fault in found]
+    return found + [(Path(), fault) for fault in error.faults if fault not in placed]
+
+
+def _say(level: str, folder: Path, fault: Fault, *, style: str) -> None:
+    if style == "json":
+        json_line({"level": level, "folder": str(folder), **asdict(fault)})
+        return
+    file = str(folder / fault.file)
+    if style == "github":
+        place = f",line={fault.line},col={fault.column}" if fault.line else ""
+        hint = f" ({fault.suggestion})" if fault.suggestion else ""
+        told = f"{fault.message}{hint}".replace("%", "%25").replace("\n", "%0A")
+        click.echo(f"::{level} file={file}{place}::{told}")
+        return
+    place = f"{file}:{fault.line}:{fault.column}" if fault.line else file
+    colour = "red" if level == "error" else "yellow"
+    click.secho(place, bold=True, err=True, nl=False)
+    click.secho(f": {level}: " if level == "warning" else ": ", fg=colour, err=True, nl=False)
+    click.echo(fault.message, err=True, nl=False)
+    click.secho(f"  ({fault.suggestion})" if fault.suggestion else "", fg="cyan", err=True)
 
 
 def _fine(book: Rulebook, *, as_json: bool) -> None:
@@ -59,11 +110,13 @@ def _fine(book: Rulebook, *, as_json: bool) -> None:
         "chains": len(book.chains),
         "sinks": len(book.sinks),
     }
+    warnings = len(book.warnings)
     if as_json:
-        json_line({"tenant": book.tenant, "version": book.version, **counts})
-    else:
-        said = ", ".join(f"{count} {what}" for what, count in counts.items())
-        click.echo(f"{book.folder}: fine ({said}; version {book.version})")
+        json_line({"tenant": book.tenant, "version": book.version, **counts, "warnings": warnings})
+        return
+    said = ", ".join(f"{count} {what}" for what, count in counts.items())
+    warned = f"{warnings} warning{'s' * (warnings != 1)}; " if warnings else ""
+    click.echo(f"{book.folder}: fine ({warned}{said}; version {book.version})")
 
 
 @click.command("test")

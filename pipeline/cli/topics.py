@@ -1,4 +1,4 @@
-"""`funicular topics` and `funicular schema`: Kafka's topics, and what their values are."""
+"""`funicular topics`: Kafka's topics."""
 
 from __future__ import annotations
 
@@ -141,26 +141,3 @@ def topics_move(*, log_url: str, data: Path) -> None:
 
     for moved in move_state(Settings(data=data).log_file, _settings(log_url)):
         click.echo(f"{moved.stage}: {moved.parts} parts of state, {moved.timers} timers")
-
-
-@click.command()
-@click.argument("topic", required=False)
-@telling
-def schema(*, topic: str | None) -> None:
-    """Print the JSON Schema of a topic's values; without TOPIC, of all.
-
-    \b
-    Examples:
-      funicular schema downlink.status
-      funicular schema | jq 'keys'
-    """
-    import orjson
-
-    from pipeline.cli.speaking import fail
-    from pipeline.topics import schemas
-
-    found = schemas()
-    if topic is not None and topic not in found:
-        fail(f"there is no topic {topic}: there are {', '.join(sorted(found))}", 2)
-    chosen = found if topic is None else found[topic]
-    click.echo(orjson.dumps(chosen, option=orjson.OPT_INDENT_2).decode())

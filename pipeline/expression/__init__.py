@@ -24,6 +24,7 @@ Where it differs from CEL, on purpose:
 - Messages (`Foo{…}`), optional access (`a.?b`) and extension functions are not supported.
 """
 
+from pipeline.expression.checks import Roots, Shape
 from pipeline.expression.expression import Expression, compile_expression
 from pipeline.expression.fault import LIMITS, ExpressionFault, Limits
 from pipeline.expression.value import Value, compile_value
@@ -33,6 +34,8 @@ __all__ = [
     "Expression",
     "ExpressionFault",
     "Limits",
+    "Roots",
+    "Shape",
     "Value",
     "compile_expression",
     "compile_value",

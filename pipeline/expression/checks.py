@@ -6,6 +6,13 @@ returns the type of a result, or None where no value could make the operation wo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+Shape = str | Mapping[str, "Shape"]
+"""What is known of a value of the scope: its type, or the fields that it has and no others."""
+Roots = frozenset[str] | Mapping[str, Shape]
+"""The roots that an expression may read: their names, or what is known of each."""
+
 NUMERIC = frozenset({"int", "uint", "double", "number"})
 # Pairs of which `+` and `-` know what to make.
 _ADD = {
@@ -51,6 +58,16 @@ def _numeric(sign: str, left: str, right: str) -> str | None:
     if "number" in (left, right):
         return "number"
     return "uint" if left == right == "uint" else "int"
+
+
+def known(names: Roots | None, root: str) -> tuple[str, Mapping[str, Shape] | None]:
+    """Return the type of a root of the scope, and its fields where they are known."""
+    return typed(names[root]) if isinstance(names, Mapping) else ("dyn", None)
+
+
+def typed(shape: Shape) -> tuple[str, Mapping[str, Shape] | None]:
+    """Return a shape's type, and its fields where they are known."""
+    return (shape, None) if isinstance(shape, str) else ("map", shape)
 
 
 def ordered(left: str, right: str) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.expression import build, checks, operators
+from pipeline.expression.checks import Shape
 from pipeline.expression.fault import ExpressionFault, did_you_mean
 from pipeline.expression.generator import Generator, Piece
 from pipeline.expression.kinds import KINDS, UInt
-from pipeline.expression.tree import Constant, Index, ListOf, MapOf, Name, Select, qualified
+from pipeline.expression.tree import Constant, Index, ListOf, MapOf, Name, Node, Select, qualified
 
 
 def constant_of(generator: Generator, node: Constant) -> Piece:
@@ -36,7 +38,7 @@ def name_of(generator: Generator, node: Name) -> Piece:
         raise ExpressionFault(f"unknown name `{title}`", node.at, hint)
     generator.names.add(title)
     python = build.item(build.name("scope"), build.constant(title))
-    return Piece(build.placed(python, node.at), "dyn")
+    return Piece(build.placed(python, node.at), *checks.known(generator.allowed, title))
 
 
 def _kind(generator: Generator, title: str) -> Piece:
@@ -53,10 +55,11 @@ def select_of(generator: Generator, node: Select) -> Piece:
     operand = generator.piece(node.operand)
     if operand.type not in ("map", "dyn"):
         raise ExpressionFault(f"{operand.type} has no field `{node.field}`", node.at)
+    kind, fields = _field(operand, node.operand, node.field, node.at)
     field = build.constant(node.field)
     if not node.test:
         python = build.item(_subscribable(generator, operand, node.at), field)
-        return Piece(build.placed(python, node.at), "dyn")
+        return Piece(build.placed(python, node.at), kind, fields)
     container = generator.named(operand, node.at)
     python = build.choose(
         build.type_is(container, "dict"),
@@ -74,7 +77,9 @@ def index_of(generator: Generator, node: Index) -> Piece:
     if operand.type == "list" and key.type not in (*checks.NUMERIC, "dyn"):
         raise ExpressionFault(f"{key.type} cannot be the index of a list", node.at)
     constant = key.python.value if isinstance(key.python, ast.Constant) else None
+    kind, fields = "dyn", None
     if isinstance(constant, str):
+        kind, fields = _field(operand, node.operand, constant, node.at)
         python = build.item(_subscribable(generator, operand, node.at), key.python)
     elif type(constant) is int and constant >= 0:
         container = generator.named(operand, node.at)
@@ -85,7 +90,21 @@ def index_of(generator: Generator, node: Index) -> Piece:
         )
     else:
         python = generator.call(operators.index, operand.python, key.python)
-    return Piece(build.placed(python, node.at), "dyn")
+    return Piece(build.placed(python, node.at), kind, fields)
+
+
+def _field(
+    operand: Piece, node: Node, field: str, at: int
+) -> tuple[str, Mapping[str, Shape] | None]:
+    """Return what is known of a field. ExpressionFault: the map is known not to have it."""
+    if operand.fields is None:
+        return "dyn", None
+    if field not in operand.fields:
+        hint = did_you_mean(field, operand.fields)
+        whose = f"`{qualified(node)}` has" if qualified(node) else "the map has"
+        listed = ", ".join(f"`{each}`" for each in sorted(operand.fields))
+        raise ExpressionFault(f"{whose} no field `{field}`", at, hint or f"there are {listed}")
+    return checks.typed(operand.fields[field])
 
 
 def _subscribable(generator: Generator, piece: Piece, at: int) -> ast.expr:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.errors import ExpressionError
 from pipeline.expression import code_access, code_calls, code_logic, code_operators, tree
+from pipeline.expression.checks import Roots
 from pipeline.expression.explain import ERRORS, FILENAME, explain, note
 from pipeline.expression.fault import LIMITS, ExpressionFault, Limits
 from pipeline.expression.generator import Generator
@@ -36,10 +37,11 @@ class Expression:
     """A compiled expression; immutable, and safe to call from several threads.
 
     `source` is its text, `names` are the roots that it reads from a scope. `is_path`: it only
-    names a place in the scope (`a.b["c"]`), so its value is a part of the scope.
+    names a place in the scope (`a.b["c"]`), so its value is a part of the scope. `type` is what its
+    value is known to be, in CEL's words; `number` an int, uint or double, `dyn` anything.
     """
 
-    __slots__ = ("_run", "_tree", "is_path", "names", "source")
+    __slots__ = ("_run", "_tree", "is_path", "names", "source", "type")
 
     def __init__(
         self,
@@ -47,9 +49,11 @@ class Expression:
         names: frozenset[str],
         run: Callable[[Mapping[str, Any]], Any],
         parsed: tree.Node,
+        gives: str = "dyn",
     ) -> None:
         self.source = source
         self.names = names
+        self.type = gives
         self._run = run
         self._tree = parsed
         self.is_path = isinstance(parsed, _PATH) and _only_path(parsed)
@@ -86,9 +90,10 @@ def _only_path(node: tree.Node) -> bool:
 
 
 def compile_expression(
-    source: str, *, names: frozenset[str] | None = None, limits: Limits = LIMITS
+    source: str, *, names: Roots | None = None, limits: Limits = LIMITS
 ) -> Expression:
-    """Return the expression of a text. `names`: the roots it may read; None: any.
+    """Return the expression of a text. `names`: the roots it may read, perhaps with what is known
+    of each, which every scope must then hold to; None: any.
 
     Raises `ExpressionFault` for what no message can make right: syntax, unknown names and
     functions, wrong counts of arguments, types that never fit, a size over `limits`.
@@ -104,4 +109,4 @@ def compile_expression(
     run = FunctionType(
         body, {**generator.globals, code_logic.ERRORS: ERRORS, code_logic.NOTE: note}
     )
-    return Expression(source, frozenset(generator.names), run, parsed)
+    return Expression(source, frozenset(generator.names), run, parsed, generator.result)

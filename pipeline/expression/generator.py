@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.expression import build, operators
+from pipeline.expression.checks import Roots, Shape
 from pipeline.expression.fault import ExpressionFault, Limits
 from pipeline.expression.tree import Node
 
@@ -31,6 +32,7 @@ class Piece:
 
     python: ast.expr
     type: str
+    fields: Mapping[str, Shape] | None = None  # of a map whose fields are known; no others are
 
     @property
     def simple(self) -> bool:
@@ -47,7 +49,7 @@ class Generator:
     def __init__(
         self,
         makers: Mapping[type[Node], Callable[[Generator, Any], Piece]],
-        allowed: frozenset[str] | None,
+        allowed: Roots | None,
         limits: Limits,
     ) -> None:
         self._makers = makers
@@ -60,12 +62,14 @@ class Generator:
         self.variables: dict[str, str] = {}  # of macros: CEL's name → ours
         self.makes = False  # lists, maps, uints or types: the result must be looked at
         self.names: set[str] = set()
+        self.result = "dyn"  # the type that the whole expression gives
         self.globals: dict[str, Any] = {"__builtins__": {}}
         self.globals |= {builtin.__name__: builtin for builtin in _BUILTINS}
 
     def module(self, tree: Node) -> ast.Module:
         """Return the module; the function's name in it is `expression`."""
         piece = self.piece(tree)
+        self.result = piece.type
         result = piece.python
         if piece.type in ("uint", "type") or (self.makes and piece.type not in _FINISHED):
             result = self.call(operators.finish, result, self.budget())

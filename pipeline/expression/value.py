@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from pipeline.errors import ExpressionError
+from pipeline.expression.checks import Roots
 from pipeline.expression.conversions import to_string
 from pipeline.expression.expression import Expression, compile_expression
 from pipeline.expression.fault import LIMITS, ExpressionFault, Limits, PathPart
@@ -35,14 +36,23 @@ class Value:
     """A compiled value; immutable, and safe to call from several threads.
 
     `constant`: it holds no expression; each call returns the same object, which the caller must
-    not change. `names` are the roots that its expressions read from a scope.
+    not change. `names` are the roots that its expressions read from a scope; `expressions` are
+    they, in the order of the value.
     """
 
-    __slots__ = ("_compute", "constant", "names")
+    __slots__ = ("_compute", "constant", "expressions", "names")
 
-    def __init__(self, compute: Compute, names: frozenset[str], *, constant: bool) -> None:
+    def __init__(
+        self,
+        compute: Compute,
+        names: frozenset[str],
+        *,
+        constant: bool,
+        expressions: tuple[Expression, ...] = (),
+    ) -> None:
         self._compute = compute
         self.names = names
+        self.expressions = expressions
         self.constant = constant
 
     def __call__(self, scope: Scope) -> Any:
@@ -55,10 +65,8 @@ class Value:
         return self._compute(scope)
 
 
-def compile_value(
-    value: Any, *, names: frozenset[str] | None = None, limits: Limits = LIMITS
-) -> Value:
-    """Return the value with its templates compiled. `names`: the roots they may read; None: any.
+def compile_value(value: Any, *, names: Roots | None = None, limits: Limits = LIMITS) -> Value:
+    """Return the value with its templates compiled. `names`: as for an expression.
 
     Raises `ExpressionFault` with the `path` to the string and the offset inside of it.
     """
@@ -67,16 +75,22 @@ def compile_value(
     if compute is None:
         literal = compiler.literal(value)
         return Value(lambda _scope: literal, frozenset(), constant=True)
-    return Value(compute, frozenset(compiler.names), constant=False)
+    return Value(
+        compute,
+        frozenset(compiler.names),
+        constant=False,
+        expressions=tuple(compiler.expressions),
+    )
 
 
 class _Compiler:
     """Compiles one value; None as a function means that the value is constant."""
 
-    def __init__(self, allowed: frozenset[str] | None, limits: Limits) -> None:
+    def __init__(self, allowed: Roots | None, limits: Limits) -> None:
         self._allowed = allowed
         self._limits = limits
         self.names: set[str] = set()
+        self.expressions: list[Expression] = []
 
     def compute(self, value: Any, path: Path) -> Compute | None:
         if len(path) > _DEPTH_MAX:
@@ -229,6 +243,7 @@ class _Compiler:
         except ExpressionFault as fault:
             raise fault.moved(path, start) from None
         self.names |= expression.names
+        self.expressions.append(expression)
         return expression, end + 1
 
 

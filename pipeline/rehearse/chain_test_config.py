@@ -20,7 +20,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from pipeline.model.downlink import Priority, QueueMode, State
 from pipeline.model.event import Scope
@@ -59,9 +66,25 @@ def _milliseconds(value: Any) -> Any:
     raise ValueError("must be a time with its zone, as `2026-01-31T12:00:00Z`")
 
 
-Bytes = Annotated[bytes, BeforeValidator(_bytes)]
+Bytes = Annotated[
+    bytes,
+    BeforeValidator(_bytes),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": r"^[0-9A-Fa-fx\s:,_-]*$"},
+                {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}},
+            ],
+            "description": "Hexadecimal text in quotes, or a list of numbers.",
+        }
+    ),
+]
 """Hexadecimal text, or a list of numbers."""
-Moment = Annotated[int, BeforeValidator(_milliseconds)]
+Moment = Annotated[
+    int,
+    BeforeValidator(_milliseconds),
+    WithJsonSchema({"type": "string", "description": "A time, as `2026-01-31T12:00:00Z`."}),
+]
 """RFC 3339 → epoch milliseconds."""
 Json = dict[str, Any]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.errors import ConfigError, Fault
 from pipeline.rehearse.chain_test_config import (
@@ -14,7 +15,7 @@ from pipeline.rehearse.chain_test_config import (
 )
 from pipeline.rehearse.result import Path
 from pipeline.rulebook.book import Rulebook
-from pipeline.rulebook.catalogue import Problem, suggest
+from pipeline.rulebook.catalogue import Known, Problem, suggest
 from pipeline.rulebook.folder import Folder, read_folder
 from pipeline.rulebook.reader import Document, read_document
 from pipeline.rulebook.validation import validate
@@ -64,6 +65,12 @@ def load_chain_tests(book: Rulebook, *, only: Iterable[str] = ()) -> list[ChainT
     return tests
 
 
+def check_tests(document: Any, known: Known) -> list[Problem]:
+    """Return all that is wrong with a document of tests; `known` are the names it may refer to."""
+    config, problems = validate(ChainTestsConfig, document)
+    return problems if config is None else list(_problems(config, known))
+
+
 def _read(
     chain: str, file: str, folder: Folder, book: Rulebook
 ) -> tuple[list[ChainTest], list[Fault]]:
@@ -97,7 +104,7 @@ def _given(shared: GivenConfig, own: GivenConfig | None) -> GivenConfig:
     return shared.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
 
 
-def _problems(config: ChainTestsConfig, book: Rulebook) -> Iterator[Problem]:
+def _problems(config: ChainTestsConfig, book: Rulebook | Known) -> Iterator[Problem]:
     """Yield names that are not there, and names that stand twice."""
     for index, chain in enumerate(config.chains or ()):
         if chain not in book.chains:
@@ -124,14 +131,14 @@ def _problems(config: ChainTestsConfig, book: Rulebook) -> Iterator[Problem]:
                 yield _no("sink", delivery.to, book.sinks, here)
 
 
-def _in_device(given: GivenConfig, path: Path, book: Rulebook) -> Iterator[Problem]:
+def _in_device(given: GivenConfig, path: Path, book: Rulebook | Known) -> Iterator[Problem]:
     device = given.device
     if isinstance(device, DeviceConfig) and device.integration is not None:
         here = (*path, "device", "integration")
         yield from _in_integration(device.integration, here, book)
 
 
-def _in_integration(name: str, path: Path, book: Rulebook) -> Iterator[Problem]:
+def _in_integration(name: str, path: Path, book: Rulebook | Known) -> Iterator[Problem]:
     if name not in book.integrations:
         yield _no("integration", name, book.integrations, path)
 

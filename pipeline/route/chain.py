@@ -51,6 +51,10 @@ class ChainConfig(Part):
         """Return the chains that this one runs."""
         return frozenset(name for node in self.nodes for name in node.calls())
 
+    def hands_back(self) -> frozenset[str]:
+        """Return the names by which this chain hands messages back to one that runs it."""
+        return frozenset(name for node in self.nodes for name in node.hands_back())
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Edge:

@@ -22,24 +22,34 @@ from pydantic import (
 from pipeline.expression import (
     Expression,
     ExpressionFault,
+    Roots,
     Value,
     compile_expression,
     compile_value,
 )
 
-NAMES = frozenset(
-    {
-        "attributes",
-        "changed",
-        "device",
-        "message",
-        "metadata",
-        "now",
-        "previous",
-        "telemetry",
-    }
-)
-"""What expressions of rule chains may speak of."""
+NAMES: Roots = {
+    "attributes": {"client": "map", "shared": "map", "server": "map"},
+    "changed": "list",
+    "device": dict.fromkeys(
+        ("name", "tenant", "integration", "type", "kind", "dev_eui", "customer", "group"), "string"
+    ),
+    "message": {
+        "id": "string",
+        "type": "string",
+        "time": "timestamp",
+        "received": "timestamp",
+        "f_port": "dyn",
+        "f_cnt": "dyn",
+        "confirmed": "bool",
+        "payload": "dyn",
+    },
+    "metadata": "map",
+    "now": "timestamp",
+    "previous": "map",
+    "telemetry": "map",
+}
+"""What expressions of rule chains may speak of, as `message.Scope` gives it."""
 
 RESERVED = frozenset({"stop", "then", "otherwise", "failure"})
 """Words that name no node: the end of the way, and outlets."""
@@ -89,9 +99,20 @@ def _condition(value: Any) -> Expression:
     if not isinstance(value, str):
         raise FieldFault("must be text: an expression like `telemetry.temperature > 30`")
     try:
-        return compile_expression(value, names=NAMES)
+        expression = compile_expression(value, names=NAMES)
     except ExpressionFault as fault:
         raise _from(fault) from fault
+    if expression.type not in ("bool", "dyn"):
+        raise FieldFault(
+            f"gives {_a(expression.type)}; it must be true or false",
+            suggestion="compare it with something",
+            offset=0,
+        )
+    return expression
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def _template(value: Any) -> Value:

@@ -56,6 +56,8 @@ class Node(Part):
     verb: ClassVar[str]
     outlets: ClassVar[tuple[str, ...]] = ()
     """All but `failure`, which every node has. An outlet's target is the field of its name."""
+    acts: ClassVar[bool] = True
+    """Whether it does anything but send messages on; one that does not has to lead somewhere."""
 
     name: NodeName
     on_failure: Target | None = Field(
@@ -91,6 +93,14 @@ class Node(Part):
 
     def calls(self) -> tuple[str, ...]:
         """Return the chains that this node runs."""
+        return ()
+
+    def awaits(self) -> tuple[tuple[str, str], ...]:
+        """Return what it waits for of the chains that it runs: chain and name of an output."""
+        return ()
+
+    def hands_back(self) -> tuple[str, ...]:
+        """Return the names by which it hands messages back to the chain that runs this one."""
         return ()
 
     def reads(self) -> frozenset[str]:

@@ -5,6 +5,7 @@ Problems have a path inside the document; the rulebook makes file, line and colu
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from pipeline.route.chain import NODES_MAX, ChainConfig, On, target_of
 from pipeline.route.fields import FieldFault
 from pipeline.route.limits import Limits
 from pipeline.route.message import ATTRIBUTES_UPDATED
-from pipeline.route.node import STOP, Node, nodes
+from pipeline.route.node import STOP, Node, example, nodes
 from pipeline.rulebook.catalogue import Known, Problem, suggest
 from pipeline.rulebook.validation import validate
 
@@ -35,7 +36,7 @@ class _Head(ChainConfig):
 def parse_chain(
     document: Mapping[str, Any], known: Known
 ) -> tuple[ChainConfig | None, list[Problem]]:
-    """Return a chain's config, None where anything is wrong, and every problem found."""
+    """Return a chain's config, None where it has faults, and every problem found."""
     head, problems = _validate(_Head, dict(document), ())
     on = head.on if isinstance(head, _Head) else None
     problems += _check_on(on, known)
@@ -57,18 +58,17 @@ def parse_chain(
     problems += ways
     if len(found) == len(written) and not ways:
         problems += _check_ways(list(found.values()))
-    if problems or not isinstance(head, _Head):
+        problems += _check_ends(list(found.values()))
+    if not isinstance(head, _Head) or not all(problem.warns for problem in problems):
         return None, problems
-    return (
-        ChainConfig(chain=head.chain, about=head.about, on=on, nodes=tuple(found.values())),
-        [],
-    )
+    made = ChainConfig(chain=head.chain, about=head.about, on=on, nodes=tuple(found.values()))
+    return made, problems
 
 
 def check_chains(configs: Mapping[str, ChainConfig]) -> dict[str, list[Problem]]:
     """Return what is wrong between chains: circles, too deep, never run; by chain name."""
-    problems: dict[str, list[Problem]] = {}
     called = {call for config in configs.values() for call in config.calls()}
+    problems = {name: found for name in configs if (found := _unheard(name, configs))}
     depth_max = Limits().chain_depth_max
     for name, config in configs.items():
         for number, node in enumerate(config.nodes):
@@ -83,7 +83,7 @@ def check_chains(configs: Mapping[str, ChainConfig]) -> dict[str, list[Problem]]
             problems.setdefault(name, []).append(
                 Problem((), "nothing runs this chain", "say which messages enter it: `on:`")
             )
-    if not problems:
+    if all(problem.warns for each in problems.values() for problem in each):
         for name in configs:
             depth = _depth(name, configs, {})
             if depth > depth_max:
@@ -92,29 +92,59 @@ def check_chains(configs: Mapping[str, ChainConfig]) -> dict[str, list[Problem]]
     return problems
 
 
+def _unheard(name: str, configs: Mapping[str, ChainConfig]) -> list[Problem]:
+    """Find outputs that a chain waits for and that the chain it runs never hands back."""
+    problems = []
+    for number, node in enumerate(configs[name].nodes):
+        for call, output in node.awaits():
+            handed = configs[call].hands_back() if call in configs else frozenset()
+            if output not in handed:
+                hint = suggest(output, handed) or "write an `output` node there"
+                text = f"the chain `{call}` never hands back `{output}`"
+                path: Path = ("nodes", number, "outputs", output)
+                problems.append(Problem(path, text, hint, warns=True))
+    return problems
+
+
 def chain_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a chain's file, for editors."""
+    """Return the JSON Schema of a chain's file, for editors.
+
+    A node's verb says which schema the node has to fit (`if` and `then`, not one choice of all), so
+    that an editor says what is wrong with this node, and offers the verbs with their descriptions.
+    """
     schema = ChainConfig.model_json_schema(by_alias=True)
     definitions = schema.setdefault("$defs", {})
-    choices = []
+    verbs: dict[str, Any] = {}
+    keys: set[str] = set()
     for verb, model in nodes().items():
         inner = model.model_json_schema(by_alias=True)
         definitions.update(inner.pop("$defs", {}))
-        inner["title"] = verb
+        about = (model.__doc__ or "").partition("- name:")[0]
+        shown = f"{inspect.cleandoc(about)}\n\n```yaml\n{example(model).rstrip()}\n```"
+        inner["description"] = shown
         definitions[f"node_{verb}"] = inner
-        choices.append({"$ref": f"#/$defs/node_{verb}"})
+        keys |= inner["properties"].keys()
+        # Editors of the YAML language server show the Markdown, others the description.
+        verbs[verb] = {"description": shown, "markdownDescription": shown}
     definitions.pop("Node", None)
-    schema["properties"]["nodes"]["items"] = {"anyOf": choices}
+    schema["properties"]["nodes"]["items"] = {
+        "type": "object",
+        "description": "A node: its `name`, what it does, and where messages go from it.",
+        "required": ["name"],
+        "properties": {"name": {"description": "The node's name, by which outlets lead to it."}}
+        | verbs,
+        "propertyNames": {"enum": sorted(keys)},
+        "anyOf": [{"required": [verb]} for verb in verbs],
+        "allOf": [
+            {"if": {"required": [verb]}, "then": {"$ref": f"#/$defs/node_{verb}"}} for verb in verbs
+        ],
+    }
     types = definitions["On"]["properties"]["messages"]
     types["anyOf"] = [
         {"enum": list(MESSAGE_TYPES)},
         {"type": "array", "items": {"enum": list(MESSAGE_TYPES)}, "minItems": 1},
     ]
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "A rule chain",
-        **{key: value for key, value in schema.items() if key not in ("title", "description")},
-    }
+    return schema
 
 
 def _validate(model: type[Model], value: Any, path: Path) -> tuple[Model | None, list[Problem]]:
@@ -263,6 +293,18 @@ def _check_ways(found: Sequence[Node]) -> list[Problem]:
         for number, seen in enumerate(state)
         if not seen
     ]
+    return problems
+
+
+def _check_ends(found: Sequence[Node]) -> list[Problem]:
+    """Find nodes that do nothing but send messages on, and send them nowhere."""
+    problems = []
+    for number, node in enumerate(found):
+        ends = [target_of(len(found), number, link.outlet, link.target) for link in node.links()]
+        if not node.acts and all(isinstance(end, int) and end < 0 for end in ends):
+            text = f"what leaves `{node.name}` goes nowhere, so that it is for nothing"
+            hint = "write a node after it, as `send`"
+            problems.append(Problem(("nodes", number, node.verb), text, hint, warns=True))
     return problems
 
 

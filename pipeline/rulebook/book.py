@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.errors import Fault
 from pipeline.integrations.dialect import Dialect
 from pipeline.ports import Contract, Script
 
@@ -105,6 +106,7 @@ class Rulebook:
     converters: Mapping[str, Converter]
     chains: Mapping[str, ChainEntry]
     sinks: Mapping[str, SinkEntry]
+    warnings: tuple[Fault, ...] = ()  # what runs, but hardly as it was meant
 
 
 Rulebooks = Callable[[], Mapping[str, Rulebook]]

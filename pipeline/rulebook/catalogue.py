@@ -25,12 +25,14 @@ class Problem:
     `path` leads to the value: keys of mappings and indexes of lists. Where a key is unknown, the
     path ends in that key; where one is missing, it ends at the mapping that lacks it. `offset`
     counts characters inside the scalar that `path` leads to (for expressions); None is the start.
+    `warns`: it can run, but hardly does what was meant.
     """
 
     path: tuple[str | int, ...]
     message: str
     suggestion: str = ""
     offset: int | None = None
+    warns: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +68,13 @@ class ScriptFindings(Protocol):
 
 
 ParseChain = Callable[[Mapping[str, Any], Known], tuple[Any | None, Sequence[Problem]]]
-"""A chain's document → (route's config, or None where it is too broken, and what is wrong)."""
+"""A chain's document → (route's config, or None where it has faults, and what is wrong)."""
 
 CheckChains = Callable[[Mapping[str, Any]], Mapping[str, Sequence[Problem]]]
 """All configs by chain name → what is wrong between chains (cycles), by chain name."""
+
+CheckTests = Callable[[Any, Known], Sequence[Problem]]
+"""A document of chain tests → all that is wrong with it."""
 
 CheckScript = Callable[[Script], ScriptFindings]
 """Compiles a script without calling its functions."""
@@ -85,6 +90,8 @@ class Catalogue:
     check_script: CheckScript | None = None
     check_chains: CheckChains | None = None
     chain_schema: Mapping[str, Any] = field(default_factory=dict)  # JSON Schema of a chain
+    check_tests: CheckTests | None = None
+    test_model: type[BaseModel] | None = None  # of a file of chain tests
     # Codecs that need no script: name → its pydantic model, which also says its `contract`, and
     # of a config whether it `decodes` and `encodes`.
     codecs: Mapping[str, Any] = field(default_factory=dict)

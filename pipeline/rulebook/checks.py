@@ -1,4 +1,4 @@
-"""The files of a rules folder and a catalogue → a tenant's rules, and every fault in them.
+"""The files of a rules folder and a catalogue → a tenant's rules, every fault and every warning.
 
 One file's fault never hides another's: names of faulty files are known to those that refer to
 them, and each file is checked whole.
@@ -41,7 +41,7 @@ class FolderConfig(BaseModel):
 
 
 class Checks:
-    """Reads each kind of file once; `faults` grows as it goes."""
+    """Reads each kind of file once; `faults` and `warnings` grow as it goes."""
 
     def __init__(
         self, root: Path, folder: Folder, catalogue: Catalogue, env: Mapping[str, str]
@@ -54,6 +54,7 @@ class Checks:
         # only its echo.
         self._unfilled: dict[str, set[tuple[str | int, ...]]] = {}
         self.faults: list[Fault] = list(folder.faults)
+        self.warnings: list[Fault] = []
         self.known = Known(
             sinks=frozenset(folder.sinks),
             converters=frozenset(folder.converters),
@@ -149,9 +150,12 @@ class Checks:
         return made
 
     def tests(self) -> None:
-        """Check that the chains' tests are YAML; what they say is for who runs them."""
+        """Check the chains' tests; whether they pass is for who runs them."""
+        check = self._catalogue.check_tests
         for file in self._folder.tests.values():
-            self._parse(file)
+            document = self._parse(file)
+            if document is not None and check is not None:
+                self._add(document, check(document.value, self.known))
 
     def _sink(self, value: Mapping[str, Any]) -> tuple[str, Any, list[Problem]]:
         transport = value.get("transport")
@@ -222,9 +226,10 @@ class Checks:
 
     def _add(self, document: Document, problems: Iterable[Problem]) -> None:
         unfilled = self._unfilled.get(document.file, set())
-        self.faults.extend(
-            document.fault(problem) for problem in problems if problem.path not in unfilled
-        )
+        for problem in problems:
+            if problem.path not in unfilled:
+                found = self.warnings if problem.warns else self.faults
+                found.append(document.fault(problem))
 
 
 def _lacking(use: Use, wanted: tuple[str, ...], functions: Iterable[str]) -> Problem:

@@ -37,7 +37,7 @@ def _no_boolean(value: Any) -> Any:
     return value
 
 
-Count = Annotated[int, BeforeValidator(_no_boolean)]
+_COUNT = BeforeValidator(_no_boolean)  # last, since JSON Schema has no limits that follow it
 Secret = Annotated[SecretStr, Field(min_length=1)]
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")]
 
@@ -130,8 +130,8 @@ class IntegrationDefaults(_Part):
     """What `funicular.yaml` may say once for all integrations, under `defaults:`."""
 
     unanswered: Literal["requeue", "fail"] = "requeue"
-    queue_max: Annotated[Count, Field(ge=1, le=10_000)] = QUEUE_MAX
-    body_bytes_max: Annotated[Count, Field(ge=1, le=BODY_BYTES_LIMIT)] = BODY_BYTES_MAX
+    queue_max: Annotated[int, Field(ge=1, le=10_000), _COUNT] = QUEUE_MAX
+    body_bytes_max: Annotated[int, Field(ge=1, le=BODY_BYTES_LIMIT), _COUNT] = BODY_BYTES_MAX
     ordered: bool = True
     metadata: dict[str, Any] = {}
 
@@ -150,8 +150,8 @@ class IntegrationConfig(_Part):
     synchronous: bool | None = None
     answer_timeout: Annotated[Duration, Field(gt=0, le=ANSWER_TIMEOUT_S_MAX)] | None = None
     unanswered: Literal["requeue", "fail"] | None = None
-    queue_max: Annotated[Count, Field(ge=1, le=10_000)] | None = None
-    body_bytes_max: Annotated[Count, Field(ge=1, le=BODY_BYTES_LIMIT)] | None = None
+    queue_max: Annotated[int, Field(ge=1, le=10_000), _COUNT] | None = None
+    body_bytes_max: Annotated[int, Field(ge=1, le=BODY_BYTES_LIMIT), _COUNT] | None = None
     ordered: bool | None = None
     metadata: dict[str, Any] = {}
     options: dict[str, Any] = {}

@@ -38,6 +38,7 @@ def load(folder: Path, catalogue: Catalogue, env: Mapping[str, str]) -> Rulebook
         converters=converters,
         chains=chains,
         sinks=sinks,
+        warnings=tuple(_bounded(checks.warnings)),
     )
 
 

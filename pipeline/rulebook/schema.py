@@ -1,4 +1,9 @@
-"""A catalogue → the JSON Schemas of the files in a rules folder, for editors and `schema`."""
+"""A catalogue → the JSON Schemas (2020-12) of the files in a rules folder, for editors.
+
+They are made of the models that `check` reads the files with, so that an editor and `check` speak
+of the same keys; what a schema cannot say (a sink that is not there, an expression's fault) `check`
+says alone.
+"""
 
 from __future__ import annotations
 
@@ -14,26 +19,44 @@ from pipeline.rulebook.codec_converter import CodecConverterConfig
 from pipeline.rulebook.converter import ConverterConfig
 from pipeline.rulebook.integration import IntegrationConfig
 
+FILES: Mapping[str, str] = {
+    "funicular": "funicular.yaml",
+    "integration": "integrations/*.yaml",
+    "converter": "converters/*/*.yaml",
+    "sink": "sinks/*.yaml",
+    "chain": "chains/*.yaml",
+    "test": "chains/*_test.yaml",
+}
+"""The kinds of files, and where they stand in a rules folder."""
+
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
+_FILLED_IN = {"type": "string", "pattern": r"\$\{(env|file):", "description": "Filled in."}
+_NOT_TEXT = frozenset({"integer", "number", "boolean"})
 
 
 def json_schema(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
-    """Return a schema a kind of file: `funicular`, `integrations`, `converters`, `sinks` and,
-    where the catalogue has it, `chains`. Each stands alone.
+    """Return a schema a kind of file (see `FILES`); chains and tests where the catalogue has them.
+
+    Each stands alone. In files that take `${env:…}` for any value, a number may be such a text.
     """
     schemas = {
-        "funicular": _plain(FolderConfig),
-        "integrations": _integrations(catalogue),
-        "converters": _converters(catalogue),
-        "sinks": _sinks(catalogue),
+        "funicular": _filled_in(_plain(FolderConfig)),
+        "integration": _filled_in(_integrations(catalogue)),
+        "converter": _converters(catalogue),
+        "sink": _filled_in(_sinks(catalogue)),
     }
     if catalogue.chain_schema:
-        schemas["chains"] = {"$schema": _DRAFT, **catalogue.chain_schema}
-    return schemas
+        schemas["chain"] = dict(catalogue.chain_schema)
+    if catalogue.test_model is not None:
+        schemas["test"] = _plain(catalogue.test_model)
+    return {
+        kind: {"$schema": _DRAFT, **_tidy(schema), "title": f"rules/{FILES[kind]}"}
+        for kind, schema in schemas.items()
+    }
 
 
 def _plain(model: type[BaseModel]) -> dict[str, Any]:
-    return {"$schema": _DRAFT, **model.model_json_schema()}
+    return model.model_json_schema()
 
 
 def _integrations(catalogue: Catalogue) -> dict[str, Any]:
@@ -41,45 +64,72 @@ def _integrations(catalogue: Catalogue) -> dict[str, Any]:
     references, definitions = _together([IntegrationConfig, *options.values()])
     schema = _resolved(references[IntegrationConfig], definitions)
     schema["properties"]["dialect"] = {
-        **schema["properties"]["dialect"],
+        "description": schema["properties"]["dialect"]["description"],
         "enum": list(options),
     }
     schema["allOf"] = [
         {
-            "if": {"properties": {"dialect": {"const": name}}},
+            "if": {"properties": {"dialect": {"const": name}}, "required": ["dialect"]},
             "then": {"properties": {"options": references[model]}},
         }
         for name, model in options.items()
     ]
-    return {"$schema": _DRAFT, **schema, "$defs": definitions}
+    return {**schema, "$defs": definitions}
 
 
 def _converters(catalogue: Catalogue) -> dict[str, Any]:
-    if not catalogue.codecs:
-        return _plain(ConverterConfig)
     names = sorted(catalogue.codecs)
     models = [catalogue.codecs[name] for name in names]
     references, definitions = _together([ConverterConfig, CodecConverterConfig, *models])
-    members = [_resolved(references[ConverterConfig], definitions)]
+    script = _resolved(references[ConverterConfig], definitions)
+    if not names:
+        return {**script, "$defs": definitions}
     beside = _resolved(references[CodecConverterConfig], definitions)["properties"]
+    members = {}
     for name, model in zip(names, models, strict=True):
         member = _resolved(references[model], definitions)
         member["properties"] = {**beside, "codec": {"const": name}, **member["properties"]}
-        member["required"] = sorted({"codec", *member.get("required", [])})
-        members.append(member)
-    return {"$schema": _DRAFT, "title": "Converter", "anyOf": members, "$defs": definitions}
+        members[name] = member
+    schema = _chosen("codec", members, definitions)
+    schema["else"] = script
+    return schema
 
 
 def _sinks(catalogue: Catalogue) -> dict[str, Any]:
     names = sorted(catalogue.sinks)
     references, definitions = _together([catalogue.sinks[name] for name in names])
-    members = []
+    members = {}
     for name in names:
         member = _resolved(references[catalogue.sinks[name]], definitions)
         member["properties"] = {"transport": {"const": name}, **member.get("properties", {})}
-        member["required"] = sorted({"transport", *member.get("required", [])})
-        members.append(member)
-    return {"$schema": _DRAFT, "title": "Sink", "oneOf": members, "$defs": definitions}
+        members[name] = member
+    return {**_chosen("transport", members, definitions), "required": ["transport"]}
+
+
+def _chosen(
+    key: str, members: Mapping[str, dict[str, Any]], definitions: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the schema of a mapping whose `key` says which member it is.
+
+    `if` and `then` rather than `oneOf`: an editor then says what is wrong with the one member that
+    was meant, and not that none of all fits.
+    """
+    told = "\n".join(
+        f"- `{name}`: {member.get('description', '').split(chr(10))[0]}"
+        for name, member in members.items()
+    )
+    return {
+        "type": "object",
+        "properties": {key: {"enum": list(members), "description": told}},
+        "if": {"required": [key]},
+        "then": {
+            "allOf": [
+                {"if": {"properties": {key: {"const": name}}}, "then": member}
+                for name, member in members.items()
+            ]
+        },
+        "$defs": dict(definitions),
+    }
 
 
 def _together(
@@ -96,3 +146,45 @@ def _resolved(reference: Mapping[str, Any], definitions: Mapping[str, Any]) -> d
     schema = dict(definitions[name])
     schema["properties"] = dict(schema.get("properties", {}))
     return schema
+
+
+def _filled_in(schema: Any) -> Any:
+    """Return a schema that also takes `${env:…}` where it wants a number, a boolean or one of
+    several texts.
+    """
+    if isinstance(schema, list):
+        return [_filled_in(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: item if key == "default" else _filled_in(item) for key, item in schema.items()}
+    narrow = any(key in made for key in ("pattern", "format", "maxLength"))
+    kind = made.get("type")
+    if not isinstance(kind, str):
+        return made
+    if kind in _NOT_TEXT or (kind == "string" and ("enum" in made or narrow)):
+        told = {key: made.pop(key) for key in ("title", "description", "default") if key in made}
+        return {**told, "anyOf": [made, _FILLED_IN]}
+    return made
+
+
+def _tidy(schema: Any, *, names: bool = False) -> Any:
+    """Return a schema without what pydantic adds for nobody: a title a key, defaults that are not
+    written as users write them (durations in milliseconds, places in their parts).
+
+    `names`: the mapping's keys are names of ours, not words of JSON Schema.
+    """
+    if isinstance(schema, list):
+        return [_tidy(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {
+        key: _tidy(item, names=not names and key in ("properties", "$defs"))
+        for key, item in schema.items()
+        if names or key not in ("title", "default")
+    }
+    default = schema.get("default")
+    # Durations and places are those with a pattern; what is empty tells nobody anything.
+    as_written = "pattern" not in str(schema) and default not in (None, "", [], {})
+    if not names and as_written:
+        made["default"] = default
+    return made

@@ -49,6 +49,7 @@ class Accumulate(Onward):
     """
 
     verb: ClassVar[str] = "accumulate"
+    acts: ClassVar[bool] = False
 
     accumulate: Accumulated
 

@@ -63,5 +63,9 @@ class RunChain(Onward):
         """Return the other chain."""
         return (self.chain,)
 
+    def awaits(self) -> tuple[tuple[str, str], ...]:
+        """Return the names of `outputs`, all of the one chain."""
+        return tuple((self.chain, name) for name in self.outputs)
+
 
 NODE = RunChain

@@ -45,6 +45,7 @@ class Collect(Onward):
     """
 
     verb: ClassVar[str] = "collect"
+    acts: ClassVar[bool] = False
     outlets: ClassVar[tuple[str, ...]] = ("then", "otherwise")
 
     collect: Collection

@@ -23,6 +23,7 @@ class Copy(Onward):
     """
 
     verb: ClassVar[str] = "copy"
+    acts: ClassVar[bool] = False
 
     # The field cannot be called as the verb: pydantic's models have a method `copy`.
     pairs: PlacePairs = Field(alias="copy", description="The further place of each.")

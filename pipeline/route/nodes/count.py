@@ -39,6 +39,7 @@ class Count(Onward):
     """
 
     verb: ClassVar[str] = "count"
+    acts: ClassVar[bool] = False
     outlets: ClassVar[tuple[str, ...]] = ("then", "otherwise")
 
     count: CountConfig

@@ -37,6 +37,7 @@ class Debounce(Onward):
     """
 
     verb: ClassVar[str] = "debounce"
+    acts: ClassVar[bool] = False
     outlets: ClassVar[tuple[str, ...]] = ("then", "otherwise")
 
     debounce: Quiet

@@ -43,6 +43,7 @@ class Deduplicate(Onward):
     """
 
     verb: ClassVar[str] = "deduplicate"
+    acts: ClassVar[bool] = False
     outlets: ClassVar[tuple[str, ...]] = ("then", "otherwise")
 
     deduplicate: Duplicates

@@ -26,6 +26,7 @@ class Delay(Onward):
     """
 
     verb: ClassVar[str] = "delay"
+    acts: ClassVar[bool] = False
 
     delay: Span = Field(description="How long.")
 

@@ -23,6 +23,7 @@ class Delete(Onward):
     """
 
     verb: ClassVar[str] = "delete"
+    acts: ClassVar[bool] = False
 
     delete: tuple[Place, ...] = Field(min_length=1, max_length=256)
 

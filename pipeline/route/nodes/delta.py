@@ -52,6 +52,7 @@ class Delta(Onward):
     """
 
     verb: ClassVar[str] = "delta"
+    acts: ClassVar[bool] = False
     outlets: ClassVar[tuple[str, ...]] = ("then", "otherwise")
 
     delta: DeltaConfig

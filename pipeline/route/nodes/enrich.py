@@ -68,6 +68,7 @@ class Enrich(Onward):
     """
 
     verb: ClassVar[str] = "enrich"
+    acts: ClassVar[bool] = False
     outlets: ClassVar[tuple[str, ...]] = ("then", "incomplete")
 
     enrich: Enrichment

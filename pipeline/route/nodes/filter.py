@@ -26,6 +26,7 @@ class Filter(Onward):
     """
 
     verb: ClassVar[str] = "filter"
+    acts: ClassVar[bool] = False
     outlets: ClassVar[tuple[str, ...]] = ("then", "otherwise")
 
     filter: Condition

@@ -111,6 +111,7 @@ class Geofence(Onward):
     """
 
     verb: ClassVar[str] = "geofence"
+    acts: ClassVar[bool] = False
     outlets: ClassVar[tuple[str, ...]] = (
         "then",
         "otherwise",

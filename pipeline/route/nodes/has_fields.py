@@ -29,6 +29,7 @@ class HasFields(Onward):
     """
 
     verb: ClassVar[str] = "has_fields"
+    acts: ClassVar[bool] = False
     outlets: ClassVar[tuple[str, ...]] = ("then", "otherwise")
 
     has_fields: tuple[Place, ...] = Field(min_length=1, max_length=256)

@@ -45,6 +45,7 @@ class LookUp(Onward):
     """
 
     verb: ClassVar[str] = "look_up"
+    acts: ClassVar[bool] = False
     outlets: ClassVar[tuple[str, ...]] = ("then", "otherwise")
 
     look_up: Table

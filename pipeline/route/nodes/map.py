@@ -42,6 +42,7 @@ class Map(Onward):
     """
 
     verb: ClassVar[str] = "map"
+    acts: ClassVar[bool] = False
 
     map: Mapping
 

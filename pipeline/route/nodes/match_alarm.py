@@ -33,6 +33,7 @@ class MatchAlarm(Onward):
     """
 
     verb: ClassVar[str] = "match_alarm"
+    acts: ClassVar[bool] = False
     outlets: ClassVar[tuple[str, ...]] = ("then", "otherwise")
 
     match_alarm: Wanted

@@ -35,6 +35,7 @@ class MatchType(Node):
     """
 
     verb: ClassVar[str] = "match_type"
+    acts: ClassVar[bool] = False
     outlets: ClassVar[tuple[str, ...]] = ("otherwise",)
 
     match_type: dict[str, Target] = Field(min_length=1, description="Nodes by type of message.")

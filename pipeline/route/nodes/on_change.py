@@ -40,6 +40,7 @@ class OnChange(Onward):
     """
 
     verb: ClassVar[str] = "on_change"
+    acts: ClassVar[bool] = False
     outlets: ClassVar[tuple[str, ...]] = ("then", "otherwise")
 
     on_change: Watched

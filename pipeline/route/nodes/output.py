@@ -29,5 +29,9 @@ class Output(Node):
         visit.output(self.output)
         return []
 
+    def hands_back(self) -> tuple[str, ...]:
+        """Return its name for the message."""
+        return (self.output,)
+
 
 NODE = Output

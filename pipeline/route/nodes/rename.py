@@ -24,6 +24,7 @@ class Rename(Onward):
     """
 
     verb: ClassVar[str] = "rename"
+    acts: ClassVar[bool] = False
 
     rename: PlacePairs = Field(description="The new place of each.")
 

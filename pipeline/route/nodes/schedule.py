@@ -93,6 +93,7 @@ class Schedule(Onward):
     """
 
     verb: ClassVar[str] = "schedule"
+    acts: ClassVar[bool] = False
     outlets: ClassVar[tuple[str, ...]] = ("then", "otherwise")
 
     schedule: Times

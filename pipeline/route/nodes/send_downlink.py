@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field, StrictBool, model_validator
 
 from pipeline.errors import MessageError
-from pipeline.model.downlink import DownlinkRequest, Priority, QueueMode
+from pipeline.model.downlink import DownlinkRequest, Priority, QueueWord, queue_mode
 from pipeline.route.fields import BytesTemplate, Part, TemplateMap, TemplatePort, TemplateText
 from pipeline.route.node import Onward, Outcome
 from pipeline.route.visit import Visit
@@ -25,8 +25,9 @@ class DownlinkConfig(Part):
     raw: BytesTemplate | None = Field(default=None, alias="bytes")
     f_port: TemplatePort | None = None
     confirmed: StrictBool = False
-    queue: QueueMode | None = Field(
-        default=None, description="The integration's way by default: `replace`, `first`, `last`."
+    queue: QueueWord | None = Field(
+        default=None,
+        description="The integration's way by default: `replace`, `first`, `last` (or `push`).",
     )
     priority: Priority | None = None
     expires_in: Duration | None = None
@@ -73,7 +74,7 @@ class SendDownlink(Onward):
                 fields=None if config.payload is None else config.payload(scope),
                 f_port=None if config.f_port is None else _port(config.f_port(scope)),
                 confirmed=config.confirmed,
-                queue=config.queue,
+                queue=queue_mode(config.queue),
                 priority=config.priority,
                 expires_at_ms=expires_at_ms,
                 supersede_key=str(config.supersede_key(scope)) if config.supersede_key else "",

@@ -44,6 +44,7 @@ class Set(Onward):
     """
 
     verb: ClassVar[str] = "set"
+    acts: ClassVar[bool] = False
 
     set: SetConfig
 

@@ -45,6 +45,7 @@ class Silence(Onward):
     """
 
     verb: ClassVar[str] = "silence"
+    acts: ClassVar[bool] = False
     outlets: ClassVar[tuple[str, ...]] = ("then", "otherwise", "back")
 
     silence: SilenceConfig

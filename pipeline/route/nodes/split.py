@@ -49,6 +49,7 @@ class Split(Onward):
     """
 
     verb: ClassVar[str] = "split"
+    acts: ClassVar[bool] = False
     outlets: ClassVar[tuple[str, ...]] = ("then", "otherwise")
 
     split: SplitConfig

@@ -38,6 +38,7 @@ class Switch(Node):
     """
 
     verb: ClassVar[str] = "switch"
+    acts: ClassVar[bool] = False
     outlets: ClassVar[tuple[str, ...]] = ("otherwise",)
 
     switch: tuple[Case, ...] = Field(min_length=1)

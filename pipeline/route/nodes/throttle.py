@@ -47,6 +47,7 @@ class Throttle(Onward):
     """
 
     verb: ClassVar[str] = "throttle"
+    acts: ClassVar[bool] = False
     outlets: ClassVar[tuple[str, ...]] = ("then", "otherwise")
 
     throttle: Rate

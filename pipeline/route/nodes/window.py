@@ -108,6 +108,7 @@ class Window(Onward):
     """
 
     verb: ClassVar[str] = "window"
+    acts: ClassVar[bool] = False
     outlets: ClassVar[tuple[str, ...]] = ("then", "otherwise", "late")
 
     window: WindowConfig

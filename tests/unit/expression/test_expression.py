@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import ExpressionError, MessageError
-from pipeline.expression import ExpressionFault, Limits, compile_expression
+from pipeline.expression import ExpressionFault, Limits, Roots, compile_expression
 
 Evaluate = Callable[..., Any]
 Failing = Callable[..., ExpressionError]
@@ -255,3 +255,55 @@ def test_absorbed_errors_leave_no_garbage() -> None:
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+SHAPES: Roots = {
+    "device": {"name": "string", "place": {"floor": "number"}},
+    "tags": "list",
+    "telemetry": "map",
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "gives"),
+    [
+        ("device.name", "string"),
+        ('device["name"]', "string"),
+        ("device.place.floor + 1", "number"),
+        ("device.place", "map"),
+        ("telemetry.anything", "dyn"),
+        ("tags[0]", "dyn"),
+        ("has(device.name) && tags.exists(t, t == 'x')", "bool"),
+        ("telemetry.a ? 1 : 'x'", "dyn"),
+    ],
+)
+def test_types_that_are_known(source: str, gives: str) -> None:
+    """What is known of the scope's names says what an expression gives, and it gives that."""
+    made = compile_expression(source, names=SHAPES)
+    scope = {
+        "device": {"name": "n", "place": {"floor": 2}},
+        "tags": ["x"],
+        "telemetry": {"anything": 1, "a": True},
+    }
+
+    assert made.type == gives
+    assert made(scope) == compile_expression(source)(scope)
+
+
+@pytest.mark.parametrize(
+    ("source", "message", "suggestion"),
+    [
+        ("device.nam", "`device` has no field `nam`", "did you mean `name`?"),
+        ("has(device.nam)", "`device` has no field `nam`", "did you mean `name`?"),
+        ('device["nam"]', "`device` has no field `nam`", "did you mean `name`?"),
+        ("device.place.x", "`device.place` has no field `x`", "there are `floor`"),
+        ("device.name.x", "string has no field `x`", ""),
+        ("device.name > 1", "string > int cannot work", ""),
+        ("tags + 1", "list + int cannot work", ""),
+    ],
+)
+def test_faults_of_known_types(fault: Faulty, source: str, message: str, suggestion: str) -> None:
+    """Fields that are not there and types that never fit are found before any message is seen."""
+    found = fault(source, names=SHAPES)
+
+    assert (found.message, found.suggestion) == (message, suggestion)

@@ -84,7 +84,7 @@ def rulebook(*chains: str, version: str = "v1") -> Rulebook:
         config, problems = parse_chain(yaml(text), KNOWN)
         assert config is not None, problems
         configs[config.chain] = config
-    assert check_chains(configs) == {}
+    assert all(problem.warns for each in check_chains(configs).values() for problem in each)
     return Rulebook(
         tenant="t",
         folder=Path("rules"),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.route.chain import ChainConfig, Rules
+from pipeline.route.node import nodes as node_types
 from pipeline.route.parse import chain_schema, check_chains, parse_chain
 from pipeline.rulebook.catalogue import Problem
 from tests.unit.route.bench import KNOWN, problems_of, yaml
@@ -328,9 +329,9 @@ def test_schema_knows_every_node() -> None:
     """The JSON Schema has a choice for each node, refuses unknown keys, and is plain JSON."""
     schema = json.loads(json.dumps(chain_schema()))
 
-    choices = schema["properties"]["nodes"]["items"]["anyOf"]
-    references = {choice["$ref"].rpartition("node_")[2] for choice in choices}
-    assert {"filter", "switch", "set", "send", "send_downlink", "log", "chain"} <= references
+    choices = schema["properties"]["nodes"]["items"]
+    references = {choice["then"]["$ref"].rpartition("node_")[2] for choice in choices["allOf"]}
+    assert references == set(node_types()) == set(choices["properties"]) - {"name"}
     assert schema["additionalProperties"] is False
     for definition in schema["$defs"].values():
         assert definition.get("additionalProperties") is False or "enum" in definition

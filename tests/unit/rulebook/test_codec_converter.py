@@ -109,6 +109,7 @@ def test_faults(rules: Any, text: str, expected: str) -> None:
 
 def test_the_schema(rules: Any) -> None:
     """The JSON Schema of converters has each codec beside the scripts."""
-    schema = json_schema(rules.catalogue)["converters"]
-    codecs = [member["properties"].get("codec", {}).get("const") for member in schema["anyOf"]]
-    assert codecs == [None, "plain", "shape"]
+    schema = json_schema(rules.catalogue)["converter"]
+    codecs = [rule["then"]["properties"]["codec"] for rule in schema["then"]["allOf"]]
+    assert codecs == [{"const": "plain"}, {"const": "shape"}]
+    assert "uplinkDecoder" in schema["else"]["properties"]

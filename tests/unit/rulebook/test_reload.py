@@ -24,6 +24,7 @@ class Source:
     def __init__(self) -> None:
         self.news: dict[str, Path | None] = {}
         self.still = True
+        self.asked_for: Mapping[str, str] = {}
 
     def changed(self) -> Mapping[str, Path | None]:
         found, self.news = self.news, {}
@@ -31,6 +32,10 @@ class Source:
 
     def steady(self, name: str) -> bool:
         return self.still
+
+    def place(self, versions: Mapping[str, str]) -> int:
+        self.asked_for = versions
+        return len(versions)
 
     def close(self) -> None:
         pass
@@ -90,6 +95,17 @@ async def test_edit_comes_into_force() -> None:
     assert pipeline.versions() == {"t": "2"}
     assert pipeline.shown() == {("t", "2")}
     assert pipeline.faults == 0
+
+
+async def test_place_is_that_of_the_versions_in_force() -> None:
+    """After each look the source is asked how far it is in force, by the versions that run, not
+    by those that were refused.
+    """
+    pipeline = Pipeline(book("t", "1"))
+    await pipeline.edit("t", BAD)
+    assert (pipeline.source.asked_for, pipeline.reload.place) == ({"t": "1"}, 1)
+    await pipeline.edit("u", book("u", "7"))
+    assert (pipeline.source.asked_for, pipeline.reload.place) == ({"t": "1", "u": "7"}, 2)
 
 
 async def test_faulty_edit_is_refused() -> None:

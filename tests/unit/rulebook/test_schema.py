@@ -3,18 +3,24 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipeline.rulebook.schema import json_schema
+from pydantic import BaseModel
+
+from pipeline.rulebook.schema import FILES, json_schema
+
+
+class FakeTests(BaseModel):
+    tests: list[str]
 
 
 def test_every_kind_of_file_has_a_schema(rules: Any) -> None:
     """Each stands alone and is JSON; chains come from route."""
-    assert set(json_schema(rules.catalogue)) == {
-        *("funicular", "integrations", "converters", "sinks")
-    }
-    rules.with_catalogue(chain_schema={"title": "Chain"})
+    assert set(json_schema(rules.catalogue)) == {*("funicular", "integration", "converter", "sink")}
+    rules.with_catalogue(chain_schema={"type": "object"}, test_model=FakeTests)
     schemas = json_schema(rules.catalogue)
 
-    assert schemas["chains"]["title"] == "Chain"
+    assert set(schemas) == set(FILES)
+    assert schemas["chain"]["type"] == "object"
+    assert schemas["test"]["required"] == ["tests"]
     for schema in schemas.values():
         assert schema["$schema"].endswith("2020-12/schema")
         for reference in references(schema):
@@ -29,7 +35,7 @@ def references(schema: Any) -> list[str]:
 
 def test_integrations_know_their_dialects_options(rules: Any) -> None:
     """An editor offers the dialects, and the options of the one that was chosen."""
-    schema = json_schema(rules.catalogue)["integrations"]
+    schema = json_schema(rules.catalogue)["integration"]
 
     assert schema["properties"]["dialect"]["enum"] == ["sigfox", "ttn_v2", "tts_v3"]
     assert set(schema["required"]) == {"dialect", "authentication"}
@@ -43,10 +49,12 @@ def test_integrations_know_their_dialects_options(rules: Any) -> None:
 
 def test_sinks_are_one_of_their_transports(rules: Any) -> None:
     """Each transport has its own keys beside `transport`."""
-    members = json_schema(rules.catalogue)["sinks"]["oneOf"]
+    schema = json_schema(rules.catalogue)["sink"]
+    members = [rule["then"] for rule in schema["then"]["allOf"]]
 
+    assert schema["properties"]["transport"]["enum"] == ["file", "http"]
     assert [member["properties"]["transport"] for member in members] == [
         {"const": "file"},
         {"const": "http"},
     ]
-    assert members[1]["required"] == ["transport", "url"]
+    assert members[1]["required"] == ["url"]

@@ -1,0 +1,8 @@
+"""The rules folders of this repository that are shown to users."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = [ROOT / "rules"]
