@@ -40,6 +40,7 @@ METRICS: dict[str, str] = {
     "funicular_transaction_seconds_total": "Seconds in committed transactions, by stage",
     # Partitions that a stage of this process has, and how often they were dealt out anew.
     "funicular_partitions": "Partitions assigned, by stage",
+    "funicular_partition_held": "1: it waits for the rules that wrote it, by stage and partition",
     "funicular_rebalances_total": "Rebalances of a stage's group seen, by stage and kind",
     # What it took to bring a partition's state here: the last time, and all records read.
     "funicular_restore_seconds": "Seconds of a partition's last restore, by stage and partition",

@@ -253,7 +253,13 @@ class OnKafka:
     """Kafka: aiokafka at the edges, the exactly-once engine (or Faust) for the stages."""
 
     def __init__(
-        self, settings: Settings, metrics: Registry, run: Sequence[Stage], *, edges: bool
+        self,
+        settings: Settings,
+        metrics: Registry,
+        run: Sequence[Stage],
+        *,
+        edges: bool,
+        rules: Callable[[], int],
     ) -> None:
         """UsageError: what the operator set of Kafka cannot be."""
         kafka = self._kafka = _kafka(settings)
@@ -279,6 +285,7 @@ class OnKafka:
                 KafkaEngineSettings(worker=_worker(settings.data), slot=settings.slot),
                 metrics,
                 state_folder=settings.data / "state",
+                rules=rules,
             )
 
     async def open(self) -> None:
@@ -381,7 +388,7 @@ class Funicular:
             self._backbone: Backbone = (
                 Embedded(settings, self.metrics, run)
                 if embedded
-                else OnKafka(settings, self.metrics, run, edges=edges)
+                else OnKafka(settings, self.metrics, run, edges=edges, rules=self._rules_place)
             )
         except FunicularError:
             self.scripts.close()
@@ -433,6 +440,9 @@ class Funicular:
     def rulebooks(self) -> Mapping[str, Rulebook]:
         """Return the rulebooks in force."""
         return self.books
+
+    def _rules_place(self) -> int:
+        return 0 if self._reload is None else self._reload.place
 
     def _reloading(self, source: RulesSource, env: Mapping[str, str] | None) -> Reload:
         def load_one(folder: Path) -> Rulebook:

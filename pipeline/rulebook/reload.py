@@ -56,6 +56,8 @@ class Reload:
         self._pending: dict[str, Rulebook] | None = None  # loaded, and not in force yet
         self._said = ""
         self._rest = 0
+        self.place = 0
+        """How far the source is in force; see `RulesSource.place`."""
         self._show()
 
     @property
@@ -92,6 +94,12 @@ class Reload:
     async def look(self) -> None:
         """Take what is new, and put it into force where it is right."""
         found = await asyncio.to_thread(self._source.changed)
+        await self._follow(found)
+        self.place = self._source.place(
+            {book.tenant: book.version for book in self._books.values()}
+        )
+
+    async def _follow(self, found: Mapping[str, Path | None]) -> None:
         if found:
             self._due |= found
         elif self._rest:

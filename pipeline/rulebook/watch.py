@@ -30,6 +30,12 @@ class RulesSource(Protocol):
         """Return whether a folder is still as it was when `changed` returned it."""
         ...
 
+    def place(self, versions: Mapping[str, str]) -> int:
+        """Return how far what `changed` has seen is in force where these versions are, by tenant:
+        a number that all workers understand. 0: versions have no order here.
+        """
+        ...
+
     def close(self) -> None:
         """Let go of what it reads from."""
         ...
@@ -60,6 +66,10 @@ class FolderWatch:
     def steady(self, name: str) -> bool:
         """Return whether a folder is still as it was when `changed` returned it."""
         return _look(self._folders[name]) == self._known[name]
+
+    def place(self, _: Mapping[str, str]) -> int:
+        """Return 0: each worker's folder is its operator's."""
+        return 0
 
     def close(self) -> None:
         """Nothing is held."""

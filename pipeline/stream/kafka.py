@@ -48,8 +48,11 @@ class KafkaEngine:
         *,
         state_folder: Path,
         clock: Callable[[], int] = wall_clock_ms,
+        rules: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Take the stages. UsageError: two have the same name."""
+        """Take the stages. `rules`: how far the topic of rules is in force here; partitions that
+        were written further on wait for that. UsageError: two stages have the same name.
+        """
         names = [stage.name for stage in stages]
         if len(set(names)) != len(names):
             raise UsageError(f"Stages of one engine need different names: {', '.join(names)}")
@@ -64,6 +67,7 @@ class KafkaEngine:
                 metrics or Registry(),
                 folder=state_folder / kafka.group(stage.name),
                 clock=clock,
+                rules=rules,
                 ended=self._ended,
             )
             for stage in stages

@@ -34,12 +34,14 @@ class Handler:
         *,
         record_bytes_max: int,
         clock: Callable[[], int],
+        rules: Callable[[], int],
     ) -> None:
         self.stage = stage
         self._settings = settings
         self._metrics = metrics
         self._record_bytes_max = record_bytes_max
         self._clock = clock
+        self._rules = rules
 
     def prepare(self, partition: Partition, bytes_max: int) -> tuple[Portion, Work] | None:
         """Have the stage handle what comes next; return what is to be committed, None: nothing.
@@ -47,6 +49,7 @@ class Handler:
         RetryableError: the stage's, to be tried again. StoreError: the partition's state broke.
         """
         now_ms = max(self._clock(), partition.now_ms)
+        rules = self._rules()  # before the stage looks at them: they may only be newer
         store = partition.store
         timers = store.due(now_ms, self._settings.timers_max) if store is not None else []
         portion = partition.portion(bytes_max, self._settings.records_max, timers)
@@ -59,6 +62,7 @@ class Handler:
             outputs, changes = self._handle(partition, portion, now_ms)
         outputs += [self._misplaced(record, now_ms) for record in portion.misplaced]
         partition.now_ms = now_ms
+        partition.rules = rules
         following = self._following(partition, portion)
         return portion, Work(
             partition.number, following, partition.metadata, now_ms, outputs, changes

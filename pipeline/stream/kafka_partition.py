@@ -17,11 +17,14 @@ _RECORD_BYTES = 200
 
 
 class Phase(enum.Enum):
-    """NEW: its place in the topic is to be read; RESTORING: its state comes; READY: it works."""
+    """NEW: its place in the topic is to be read; RESTORING: its state comes; READY: it works;
+    HELD: it could, but newer rules than ours made its state.
+    """
 
     NEW = enum.auto()
     RESTORING = enum.auto()
     READY = enum.auto()
+    HELD = enum.auto()
 
 
 class Portion(NamedTuple):
@@ -35,9 +38,12 @@ class Portion(NamedTuple):
 
 
 class Metadata(msgspec.Struct, frozen=True):
-    """What is kept beside a partition's offset: its time, which never goes back."""
+    """What is kept beside a partition's offset: its time, which never goes back, and how far the
+    topic `rules` was in force for who wrote it (0: its rules are not from there).
+    """
 
     now_ms: int = 0
+    rules: int = 0
 
 
 _read_metadata = msgspec.json.Decoder(Metadata).decode
@@ -49,7 +55,7 @@ class Partition:
 
     __slots__ = (
         "alone", "end", "floor", "misplaced", "next", "now_ms", "number", "opened", "oversize",
-        "paused", "phase", "store", "stray", "waiting",
+        "paused", "phase", "rules", "store", "stray", "waiting",
     )  # fmt: skip
 
     def __init__(self, number: int) -> None:
@@ -62,6 +68,7 @@ class Partition:
         self.waiting: list[Record] = []
         self.misplaced: set[int] = set()  # offsets among those that wait
         self.now_ms = 0
+        self.rules = 0
         self.next: int | None = None  # what is committed; None: nothing yet
         self.floor = 0  # records before this offset were read already
         self.end = -1  # the topic's end, as last seen
@@ -76,7 +83,7 @@ class Partition:
     @property
     def metadata(self) -> str:
         """What to keep beside the offset."""
-        return _write_metadata(Metadata(self.now_ms)).decode()
+        return _write_metadata(Metadata(self.now_ms, self.rules)).decode()
 
     @property
     def next_due_ms(self) -> int:
@@ -90,6 +97,7 @@ class Partition:
         except msgspec.MsgspecError:
             kept = Metadata()  # whoever moved the group's offset by hand wrote none of ours
         self.now_ms = max(self.now_ms, kept.now_ms)
+        self.rules = kept.rules
         self.next = committed
         if committed is not None:
             self.floor = max(self.floor, committed)
@@ -100,6 +108,16 @@ class Partition:
         """Let it work: its place is known and its state is here."""
         self.phase = Phase.READY
         self.opened = True
+
+    def hold(self, rules: int) -> bool:
+        """Have it wait while `rules`, our place in their topic, is before that of its state; tell
+        whether that is news.
+        """
+        held = self.rules > rules
+        if held is (self.phase is Phase.HELD):
+            return False
+        self.phase = Phase.HELD if held else Phase.READY
+        return True
 
     def take(self, record: Record, *, misplaced: bool) -> None:
         """Take in a record that was read.

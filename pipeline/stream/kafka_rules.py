@@ -53,6 +53,7 @@ class RulesReader:
     def __init__(self, kafka: KafkaSettings) -> None:
         self.versions = RulesVersions()
         self.at_end = False
+        self.end = 0  # the topic's end, when it was there last
         self.missing = False  # the topic is not there
         self._complaints = Complaints("rules")
         self._consumer = Consumer(
@@ -82,9 +83,10 @@ class RulesReader:
             error = record.error()
             if error is None:
                 self.at_end = self.missing = False
-                self.versions.take(key_text(record.key()), record.value())
+                self.versions.take(key_text(record.key()), record.value(), record.offset() or 0)
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own
                 self.at_end, self.missing = True, False
+                self.end = record.offset() or 0
             elif error.code() in _MISSING:
                 self.at_end, self.missing = False, True
             else:
@@ -119,6 +121,12 @@ class RulesFollower:
     def steady(self, _: str) -> bool:
         """Return True: a version's folder never changes."""
         return True
+
+    def place(self, versions: Mapping[str, str]) -> int:
+        """Return how far the topic is in force where these versions are, by tenant: up to its end,
+        or to the first version that is newer.
+        """
+        return min([self._reader.end, *self._reader.versions.newer(versions)])
 
     def close(self) -> None:
         """Disconnect. May be called twice."""

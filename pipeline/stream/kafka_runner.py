@@ -32,6 +32,7 @@ from pipeline.stream.kafka_transactions import Transactions, UnknownOutcomeError
 
 _log = structlog.get_logger(__name__)
 _FENCED_WITHIN_S = 60.0
+_COMING = (Phase.NEW, Phase.RESTORING)
 
 
 class Place(NamedTuple):
@@ -63,6 +64,7 @@ class KafkaStageRunner:
         *,
         folder: Path,
         clock: Callable[[], int],
+        rules: Callable[[], int],
         ended: Callable[[Stage, BaseException | None], None],
     ) -> None:
         self.stage = stage
@@ -71,6 +73,7 @@ class KafkaStageRunner:
         self._metrics = metrics
         self._folder = folder
         self._clock = clock
+        self._rules = rules
         self._ended = ended
         self._handler = Handler(
             stage,
@@ -78,6 +81,7 @@ class KafkaStageRunner:
             metrics,
             record_bytes_max=kafka.record_bytes_max,
             clock=clock,
+            rules=rules,
         )
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"stage-{stage.name}", daemon=True)
@@ -173,6 +177,7 @@ class KafkaStageRunner:
             if not self._transactions.ready:
                 self._transactions.open()
             self._settle()
+            self._hold()
             waiting = sum(len(each.waiting) for each in self._group.partitions.values())
             if waiting < self._settings.records_max:
                 self._group.read(self._settings.records_max - waiting, self._patience_s())
@@ -184,13 +189,17 @@ class KafkaStageRunner:
     def _patience_s(self) -> float:
         """Return how long to wait for records."""
         partitions = self._group.partitions.values()
-        if any(each.waiting or each.phase is not Phase.READY for each in partitions):
+        if any(
+            each.phase in _COMING or (each.waiting and each.phase is Phase.READY)
+            for each in partitions
+        ):
             return 0.0
         due_in_s = (self._next_due_ms() - self._clock()) / 1_000
         return min(max(due_in_s, 0.0), self._settings.poll_s)
 
     def _next_due_ms(self) -> int:
-        return min((each.next_due_ms for each in self._group.partitions.values()), default=NEVER)
+        ready = (each for each in self._group.partitions.values() if each.phase is not Phase.HELD)
+        return min((each.next_due_ms for each in ready), default=NEVER)
 
     def _settle(self) -> None:
         """Bring new partitions' state here, step by step, while the others go on."""
@@ -210,6 +219,29 @@ class KafkaStageRunner:
             patience_s = 0.0 if busy else self._settings.poll_s
             for number in self._restorer.step(patience_s, self._clock()):
                 partitions[number].ready()
+
+    def _hold(self) -> None:
+        """Leave partitions alone whose state newer rules than ours made, until we have those."""
+        rules = self._rules()
+        for partition in self._group.partitions.values():
+            if partition.phase in _COMING or not partition.hold(rules):
+                continue
+            held = partition.phase is Phase.HELD
+            _log.warning(
+                "a partition waits: newer rules than this worker's have written it"
+                if held
+                else "a partition goes on: the rules that have written it are here",
+                stage=self.stage.name,
+                partition=partition.number,
+                rules=rules,
+                written_with=partition.rules,
+            )
+            self._metrics.set(
+                "funicular_partition_held",
+                int(held),
+                stage=self.stage.name,
+                partition=str(partition.number),
+            )
 
     def _store(self, partition: Partition) -> PartitionStore:
         if partition.store is None:

@@ -60,14 +60,16 @@ class RulesVersions:
     def __init__(self) -> None:
         self._files: dict[str, dict[str, _File]] = {}
         self._manifests: dict[str, Manifest] = {}
+        self._offsets: dict[str, int] = {}  # of the manifests
 
-    def take(self, key: str, value: bytes | None) -> None:
+    def take(self, key: str, value: bytes | None, offset: int = 0) -> None:
         """Take one record. One that cannot be ours is logged and passed over."""
         tenant, slash, path = key.partition("/")
         if not slash or not NAME.fullmatch(tenant) or (path and not is_path(path)):
             _log.warning("a record of the rules' topic is passed over: no such key", key=key[:200])
         elif not path:
             self._take_manifest(tenant, value)
+            self._offsets[tenant] = offset
         elif value is None:
             self._files.get(tenant, {}).pop(path, None)
         else:
@@ -80,6 +82,14 @@ class RulesVersions:
     def manifest(self, tenant: str) -> Manifest | None:
         """Return a tenant's newest version, complete or not."""
         return self._manifests.get(tenant)
+
+    def newer(self, versions: Mapping[str, str]) -> list[int]:
+        """Return the offsets of the manifests of other versions than these, by tenant."""
+        return [
+            self._offsets[tenant]
+            for tenant, manifest in self._manifests.items()
+            if versions.get(tenant) != manifest.version
+        ]
 
     def missing(self, tenant: str) -> list[str]:
         """Return the files that a tenant's newest version still lacks."""

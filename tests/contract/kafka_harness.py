@@ -6,7 +6,7 @@ What it shows of topics, state and timers is read from the topics: state is what
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -67,6 +67,7 @@ class KafkaHarness:
         *,
         records_max: int = 1_000,
         timers_max: int = 1_000,
+        rules: Callable[[], int] = lambda: 0,
         **more: Any,
     ) -> None:
         self.make(
@@ -83,7 +84,12 @@ class KafkaHarness:
             **more,
         )
         self.engine = KafkaEngine(
-            self.kafka, stages, settings, state_folder=self.folder, clock=self.clock
+            self.kafka,
+            stages,
+            settings,
+            state_folder=self.folder,
+            clock=self.clock,
+            rules=rules,
         )
         self.engine.start()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -216,3 +217,29 @@ def _closed(stores: dict[int, PartitionStore]) -> dict[int, PartitionStore]:
     for store in stores.values():
         store.close()
     return stores
+
+
+def test_a_worker_with_older_rules_waits(harness: Harness) -> None:
+    """Partitions that newer rules have written wait at a worker that has older ones, records and
+    timers alike, until it has them too; nothing is lost by that.
+    """
+    place = [7]
+    harness.start([FunctionStage(tally)], rules=lambda: place[0])
+    keys = [f"t/d{number}#{number}" for number in range(10)]
+    harness.append([record(key, "timer 50") for key in keys])
+    harness.run()
+    harness.move("elsewhere")
+    place[0] = 6
+    before = Counter(values(harness.records("out")))
+    harness.clock.now_ms = START_MS + 100
+    harness.append([record(key, "more") for key in keys])
+    harness.start([FunctionStage(tally)], rules=lambda: place[0])
+    assert harness.engine is not None
+    assert not harness.engine.drain(4.0)
+    assert Counter(values(harness.records("out"))) == before
+
+    place[0] = 7
+    harness.run()
+    made = Counter(values(harness.records("out"))) - before
+    assert sum(times for text, times in made.items() if "fired" in text) == len(keys)
+    assert made.total() == 2 * len(keys)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.model.record import Record
 from pipeline.ports import DueTimer
-from pipeline.stream.kafka_partition import Partition
+from pipeline.stream.kafka_partition import Partition, Phase
 
 
 def record(offset: int, size: int = 10) -> Record:
@@ -40,6 +40,19 @@ def test_time_is_kept_beside_the_offset() -> None:
     other.locate(7, "by hand")
     other.locate(7, "")
     assert (other.now_ms, other.next, other.position) == (50, 7, 7)
+
+
+def test_older_rules_wait() -> None:
+    """How far the rules were goes with the offset; a partition is held where ours are behind that,
+    and goes on when they have come; each change is news once.
+    """
+    found = Partition(0)
+    found.rules = 7
+    other = Partition(0)
+    other.locate(1, found.metadata)
+    other.ready()
+    assert (other.hold(6), other.phase, other.hold(6)) == (True, Phase.HELD, False)
+    assert (other.hold(7), other.phase, other.hold(8)) == (True, Phase.READY, False)
 
 
 def test_a_portion_keeps_to_the_limits() -> None:

@@ -167,3 +167,17 @@ def test_publish_refuses_bad_paths() -> None:
     """A folder with a file name that no worker would write is refused."""
     with pytest.raises(UsageError, match="rename"):
         RulesVersions().publication("t", "v", {"chains/a\\b.yaml": b""})
+
+
+def test_newer_versions_by_their_place() -> None:
+    """A manifest of another version than the one in force is told by its offset; one that is in
+    force is not, and a tenant whose rules are gone has none.
+    """
+    versions = RulesVersions()
+    for offset, (key, value) in enumerate(published(versions, ONE, "v1").records):
+        versions.take(key, value, offset)
+    assert versions.newer({}) == [2]
+    assert versions.newer({"t": "v0"}) == [2]
+    assert versions.newer({"t": "v1"}) == []
+    versions.take("t/", None, 9)
+    assert versions.newer({"t": "v1"}) == []
