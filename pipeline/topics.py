@@ -27,6 +27,7 @@ DOWNLINK_STATE = "downlink.state"
 RULES = "rules"
 
 DAY_S = 86_400
+_DOWNLINK_DESTINATION = "downlink-"
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -103,7 +104,13 @@ def delivery_topic(tenant: str, destination: str) -> str:
 
 def downlink_destination(integration: str) -> str:
     """Return the destination by which downlinks reach an integration's network server."""
-    return f"downlink-{integration}"
+    return f"{_DOWNLINK_DESTINATION}{integration}"
+
+
+def integration_of(destination: str) -> str:
+    """Return the integration whose network server a destination is; empty: it is a sink."""
+    prefix = _DOWNLINK_DESTINATION
+    return destination.removeprefix(prefix) if destination.startswith(prefix) else ""
 
 
 def topic_of(name: str) -> Topic:

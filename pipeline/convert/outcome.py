@@ -205,6 +205,7 @@ class Outcome:
             device=uplink.device,
             time_ms=record.time_ms if uplink.time_ms is None else uplink.time_ms,
             report=report,
+            integration=self._work.integration.name,
         )
         key = device_key(event.tenant, event.device)
         headers = self._headers(event.id, event.tenant)

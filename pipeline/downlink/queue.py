@@ -3,8 +3,8 @@
 A device may have had several integrations; a downlink leaves by the one that it was encoded for.
 
 Parts of a key: `downlink/<id>` one downlink; `order` the ids that wait (first leaves first), the
-one under way on each asynchronous integration, those in answers, the last that was sent, and the
-ended ones (bounded);
+one under way on each asynchronous integration, those in answers, the last that was sent by each
+integration, and the ended ones (bounded);
 `window/<ms>/<key>` which downlink a request got (empty: none), kept while the network server may
 repeat that request; `link/<integration>` the device's way back.
 Timers: `expire/<id>`, `answer/<id>`.
@@ -18,14 +18,14 @@ from typing import Any
 import msgspec
 import orjson
 
+from pipeline.downlink.limits import Limits
 from pipeline.errors import MessageError
-from pipeline.model.downlink import UNDER_WAY, WAITING, Downlink, State, may_move
+from pipeline.model.downlink import PRIORITIES, UNDER_WAY, WAITING, Downlink, State, may_move
 from pipeline.model.uplink import Link
 from pipeline.ports import DeviceState
 
-HISTORY_MAX = 20  # ended downlinks kept a device; `downlink.status` has them all
-WINDOWS_MAX = 64  # answered requests remembered a device: a Sigfox device sends 140 a day
-
+_RANKS = {name: rank for rank, name in enumerate(PRIORITIES)}
+_NORMAL = _RANKS["normal"]
 _OVERTAKEN: dict[State, frozenset[State]] = {
     # A report that says less than what is known already is old news, not a fault.
     State.SENT: frozenset(
@@ -44,7 +44,10 @@ class _Answering(msgspec.Struct, omit_defaults=True):
 class DeviceQueue:
     """One device's downlinks. Each move is appended to `moved`, in order, for `downlink.status`."""
 
-    def __init__(self, state: DeviceState, key: str, now_ms: int, moved: list[Downlink]) -> None:
+    def __init__(
+        self, state: DeviceState, key: str, now_ms: int, moved: list[Downlink], limits: Limits
+    ) -> None:
+        self._limits = limits
         self._state = state
         self._key = key
         self._now_ms = now_ms
@@ -58,16 +61,26 @@ class DeviceQueue:
             downlink_id: msgspec.convert(stored, _Answering)
             for downlink_id, stored in order.get("answering", {}).items()
         }
-        self._last_sent: str = order.get("last_sent", "")
+        self._last_sent: dict[str, str] = dict(order.get("last_sent", {}))
 
     def get(self, downlink_id: str) -> Downlink | None:
         """Return a downlink of this device, None: unknown, or ended too long ago."""
         stored = self._state.get(self._key, f"downlink/{downlink_id}")
         return None if stored is None else msgspec.convert(stored, Downlink)
 
-    def last_sent(self) -> Downlink | None:
-        """Return the downlink that was sent last: what a report without an id is about."""
-        return self.get(self._last_sent) if self._last_sent else None
+    def last_sent(self, integration: str = "") -> Downlink | None:
+        """Return the downlink that an integration sent last, or, without its name, that any did:
+        what a report without an id is about.
+        """
+        if integration:
+            return self.get(self._last_sent.get(integration, ""))
+        sent = [found for found in map(self.get, self._last_sent.values()) if found]
+        return max(sent, key=lambda downlink: downlink.changed_ms, default=None)
+
+    @property
+    def length(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
 
     def referred(self, reference: str) -> Downlink | None:
         """Return the downlink that its network server calls so.
@@ -79,9 +92,9 @@ class DeviceQueue:
             if downlink.detail.get("reference") == reference:
                 return downlink
         sending = [self.get(downlink_id) for downlink_id in self._sending.values()]
-        for downlink in (*sending, self.last_sent()):
-            if downlink is not None and "reference" not in downlink.detail:
-                return downlink
+        for handed in (*sending, self.last_sent()):
+            if handed is not None and "reference" not in handed.detail:
+                return handed
         return None
 
     def waiting(self) -> list[Downlink]:
@@ -124,15 +137,30 @@ class DeviceQueue:
             if other_answering and _takes_the_place_of(other_answering, downlink):
                 answering.by = downlink.id  # it counts if the answer does not arrive
         if len(self._waiting) >= waiting_max:
-            text = f"the device's queue has {len(self._waiting)} waiting downlinks, its limit"
+            text = (
+                f"{len(self._waiting)} downlinks wait, the limit (`queue_max` of the integration);"
+                " cancel some, or ask with `queue: replace`"
+            )
             return self.move(downlink, State.FAILED, reason="queue_full", detail={"message": text})
         if downlink.queue == "first":
             self._waiting.insert(0, downlink.id)
         else:
-            self._waiting.append(downlink.id)
+            self._waiting.insert(self._place_of(downlink), downlink.id)
         if downlink.expires_at_ms is not None:
             self._state.set_timer(self._key, f"expire/{downlink.id}", downlink.expires_at_ms)
         return self.move(downlink, State.QUEUED)
+
+    def _place_of(self, downlink: Downlink) -> int:
+        """Return where one goes that is no `first`: behind all of its priority and above."""
+        rank = _rank(downlink)
+        place = len(self._waiting)
+        if not any(_rank(other) < rank for other in self.waiting()[-1:]):
+            return place
+        for other in reversed(self.waiting()):
+            if _rank(other) >= rank:
+                break
+            place = self._waiting.index(other.id)
+        return place
 
     def take(self, integration: str) -> Downlink | None:
         """Return the next one of an integration whose time has not run out; those before it expire.
@@ -200,7 +228,7 @@ class DeviceQueue:
         elif self._sending.get(moved.integration) == moved.id:
             del self._sending[moved.integration]
         if target in (State.SENT, State.ACCEPTED):
-            self._last_sent = moved.id
+            self._last_sent[moved.integration] = moved.id
         if target not in WAITING and target not in UNDER_WAY:
             self._end(moved)
         return moved
@@ -208,9 +236,15 @@ class DeviceQueue:
     def report(self, downlink: Downlink, target: State, **changes: Any) -> bool:
         """Apply somebody's news; return False where the downlink's life does not allow it.
 
-        Old news (it is that far, or further) changes nothing and is no fault.
+        Old news (it is that far, or further) changes nothing and is no fault; news that says more
+        of where it stands is kept and told: accepted, then also transmitted.
         """
-        if downlink.state in _OVERTAKEN.get(target, ()) or downlink.state is target:
+        if downlink.state is target:
+            told = msgspec.structs.replace(downlink, **changes)
+            if target is State.ACCEPTED and told.detail != downlink.detail:
+                self.begin(told)
+            return True
+        if downlink.state in _OVERTAKEN.get(target, ()):
             return True
         if not may_move(downlink.state, target):
             return False
@@ -238,14 +272,20 @@ class DeviceQueue:
     def windows(self, keep_ms: int) -> Iterator[tuple[str, str]]:
         """Yield (window key, downlink id) of remembered requests; forget those that are too old."""
         parts = list(self._state.scan(self._key, "window/"))
-        for part, downlink_id in parts[-WINDOWS_MAX:]:
+        surplus = len(parts) - self._limits.windows_max
+        for number, (part, downlink_id) in enumerate(parts):
             _, made_ms, window_key = part.split("/", 2)
-            if int(made_ms) >= self._now_ms - keep_ms:
+            if number >= surplus and int(made_ms) >= self._now_ms - keep_ms:
                 yield window_key, downlink_id
             else:
                 self._state.delete(self._key, part)
-        for part, _ in parts[:-WINDOWS_MAX]:
-            self._state.delete(self._key, part)
+
+    def links(self) -> dict[str, Link]:
+        """Return the ways back that are known, by integration."""
+        return {
+            part.partition("/")[2]: msgspec.convert(stored, Link)
+            for part, stored in self._state.scan(self._key, "link/")
+        }
 
     def link(self, integration: str) -> Link | None:
         """Return the device's way back by an integration, as the last request told it."""
@@ -287,11 +327,15 @@ class DeviceQueue:
         if downlink.id in self._ended:
             self._ended.remove(downlink.id)
         self._ended.append(downlink.id)
-        while len(self._ended) > HISTORY_MAX:
+        while len(self._ended) > self._limits.history_max:
             gone = self._ended.pop(0)
             self._state.delete(self._key, f"downlink/{gone}")
-            if self._last_sent == gone:
-                self._last_sent = ""
+            for integration in [name for name, one in self._last_sent.items() if one == gone]:
+                del self._last_sent[integration]
+
+
+def _rank(downlink: Downlink) -> int:
+    return _NORMAL if downlink.priority is None else _RANKS[downlink.priority]
 
 
 def _takes_the_place_of(earlier: Downlink, later: Downlink) -> bool:

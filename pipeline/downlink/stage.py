@@ -8,18 +8,22 @@ drawn in `model/downlink.py`; the queue itself is `queue.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from pipeline import topics
-from pipeline.downlink.encode import Encoded, encode
+from pipeline.downlink.encode import encode
+from pipeline.downlink.entering import Entering, Result
+from pipeline.downlink.handover import clear, send_next
+from pipeline.downlink.idempotency import Answers
+from pipeline.downlink.limits import Limits
 from pipeline.downlink.outputs import STAGE, Outputs, reply_to_of
 from pipeline.downlink.queue import DeviceQueue
 from pipeline.errors import MessageError
 from pipeline.metrics import Registry
-from pipeline.model.delivery import Delivery
 from pipeline.model.downlink import WAITING, Downlink, State
 from pipeline.model.event import (
     Cancel,
@@ -29,6 +33,7 @@ from pipeline.model.event import (
     Query,
     ReplyWindow,
     RequestedDownlink,
+    RequestedDownlinks,
 )
 from pipeline.model.record import (
     EVENT_ID,
@@ -40,10 +45,9 @@ from pipeline.model.record import (
     split_key,
 )
 from pipeline.model.reply import Reply
+from pipeline.model.uplink import Link
 from pipeline.ports import Batch, DeviceState, DueTimer, ScriptPort
 from pipeline.rulebook.book import Integration, Rulebook, Rulebooks
-
-ANSWER_GRACE_MS = 5_000  # the door's report of an answer may take this long after the deadline
 
 _decode_work = msgspec.json.Decoder(DownlinkWork).decode
 
@@ -55,7 +59,14 @@ class DownlinkStage:
     topic = topics.DOWNLINK_REQUESTED
     state_topic: str | None = topics.DOWNLINK_STATE
 
-    def __init__(self, rulebooks: Rulebooks, scripts: ScriptPort, metrics: Registry) -> None:
+    def __init__(
+        self,
+        rulebooks: Rulebooks,
+        scripts: ScriptPort,
+        metrics: Registry,
+        limits: Limits | None = None,
+    ) -> None:
+        self._limits = limits or Limits()
         self._rulebooks = rulebooks
         self._scripts = scripts
         self._metrics = metrics
@@ -63,7 +74,7 @@ class DownlinkStage:
     def handle(self, batch: Batch, state: DeviceState, now_ms: int) -> list[Outgoing]:
         """Return status records, deliveries, replies and dead letters of one batch."""
         books = self._rulebooks()
-        step = _Step(books, state, now_ms)
+        step = _Step(books, state, now_ms, self._limits)
         for timer in batch.timers:
             step.timer(timer)
         works: list[tuple[Record, DownlinkWork]] = []
@@ -72,7 +83,7 @@ class DownlinkStage:
                 works.append((record, _decode_work(record.value or b"")))
             except msgspec.MsgspecError as fault:
                 step.out.bury(record, "undecodable", str(fault), {})
-        requests = [work for _, work in works if isinstance(work, RequestedDownlink)]
+        requests = [one for _, work in works for one in _requests(work)]
         encoded = iter(encode(requests, books, self._scripts) if requests else ())
         for record, work in works:
             step.work(record, work, encoded)
@@ -86,17 +97,21 @@ class DownlinkStage:
 class _Step:
     """One batch: what came of it so far."""
 
-    def __init__(self, books: Mapping[str, Rulebook], state: DeviceState, now_ms: int) -> None:
+    def __init__(
+        self, books: Mapping[str, Rulebook], state: DeviceState, now_ms: int, limits: Limits
+    ) -> None:
+        self._limits = limits
         self._books = books
         self._state = state
         self._now_ms = now_ms
         self.out = Outputs(books, now_ms)
 
-    def work(self, record: Record, work: DownlinkWork, encoded: Any) -> None:
+    def work(self, record: Record, work: DownlinkWork, encoded: Iterator[Result]) -> None:
         """Handle one record; one that cannot be handled leaves nothing but its dead letter."""
+        results = list(islice(encoded, len(_requests(work))))
         mark, made = self._state.savepoint(), len(self.out.records)
         try:
-            self._work(record, work, encoded)
+            self._work(record, work, results)
         except MessageError as fault:
             self._state.rollback(mark)
             del self.out.records[made:]
@@ -104,14 +119,19 @@ class _Step:
             error = {"error": {"code": fault.code, "message": fault.message}}
             self.out.reply(record, work.tenant, Reply("", status=422, body=error))
 
-    def _work(self, record: Record, work: DownlinkWork, encoded: Any) -> None:
+    def _work(self, record: Record, work: DownlinkWork, results: list[Result]) -> None:
         moved: list[Downlink] = []
-        queue = DeviceQueue(self._state, device_key(work.tenant, work.device), self._now_ms, moved)
+        key = device_key(work.tenant, work.device)
+        queue = DeviceQueue(self._state, key, self._now_ms, moved, self._limits)
         cause = record.headers.get(EVENT_ID) or work.id
         trace = record.headers.get(TRACE_ID, cause)
         match work:
             case RequestedDownlink():
-                self._request(record, work, queue, next(encoded))
+                entering = self._entering(queue, work.tenant, work.device, work.integration, trace)
+                self.out.reply(record, work.tenant, entering.one(work, results[0]))
+            case RequestedDownlinks():
+                entering = self._entering(queue, work.tenant, work.device, work.integration, trace)
+                self.out.reply(record, work.tenant, entering.several(work, results))
             case ReplyWindow():
                 self._window(record, work, queue)
             case DownlinkReport():
@@ -137,7 +157,7 @@ class _Step:
         kind, _, downlink_id = timer.name.partition("/")
         tenant, _ = split_key(timer.key)
         moved: list[Downlink] = []
-        queue = DeviceQueue(self._state, timer.key, self._now_ms, moved)
+        queue = DeviceQueue(self._state, timer.key, self._now_ms, moved, self._limits)
         downlink = queue.get(downlink_id)
         if downlink is None:
             return
@@ -154,117 +174,16 @@ class _Step:
         book = self._books.get(tenant)
         return book.integrations.get(name) if book else None
 
-    def _request(
-        self,
-        record: Record,
-        work: RequestedDownlink,
-        queue: DeviceQueue,
-        encoded: Encoded | MessageError,
-    ) -> None:
-        known = queue.get(work.id)
-        if known is None:
-            if work.link is not None:
-                queue.set_link(work.integration, work.link)
-            known = self._enter(work, queue, encoded, record.headers.get(TRACE_ID, work.id))
-        status = 422 if known.state is State.FAILED else 202
-        self.out.reply(
-            record, work.tenant, Reply("", status=status, body=msgspec.to_builtins(known))
-        )
-
-    def _enter(
-        self,
-        work: RequestedDownlink,
-        queue: DeviceQueue,
-        encoded: Encoded | MessageError,
-        trace: str,
-    ) -> Downlink:
-        """Bring a new downlink as far as it gets: queued, on its way, or ended."""
-        request = work.request
-        integration = self._integration(work.tenant, work.integration)
-        synchronous = integration is not None and integration.synchronous
-        downlink = Downlink(
-            id=work.id,
-            tenant=work.tenant,
-            device=work.device,
-            integration=work.integration,
-            state=State.REQUESTED,
-            requested_ms=work.time_ms,
-            changed_ms=self._now_ms,
-            trace_id=trace,
-            payload=request.payload,
-            fields=request.fields,
-            f_port=request.f_port,
-            confirmed=request.confirmed,
-            queue=request.queue or ("replace" if synchronous else "last"),
-            priority=request.priority,
-            expires_at_ms=request.expires_at_ms,
-            supersede_key=request.supersede_key,
-            source=request.source,
-        )
-        queue.begin(downlink)
-        try:
-            if isinstance(encoded, MessageError):
-                raise encoded
-            if integration is None:
-                raise MessageError(
-                    f"there is no integration `{work.integration}`", code="no_integration"
-                )
-            downlink = self._with_bytes(downlink, encoded, integration)
-        except MessageError as fault:
-            detail = {"message": fault.message, **fault.detail}
-            return queue.move(downlink, State.FAILED, reason=fault.code, detail=detail)
-        downlink = queue.move(downlink, State.ENCODED)
-        if downlink.expires_at_ms is not None and downlink.expires_at_ms <= self._now_ms:
-            return queue.move(downlink, State.EXPIRED)
-        downlink = queue.add(downlink, waiting_max=integration.queue_max)
-        if not integration.synchronous:
-            self._send_next(queue, integration)
-        return queue.get(downlink.id) or downlink
-
-    @staticmethod
-    def _with_bytes(downlink: Downlink, encoded: Encoded, integration: Integration) -> Downlink:
-        dialect = integration.dialect
-        f_port = encoded.f_port if dialect.has_f_port else downlink.f_port
-        if f_port is None and dialect.has_f_port:
-            f_port = 1  # The Things Stack's own default where the encoder names none
-        detail = {"warnings": list(encoded.warnings)} if encoded.warnings else {}
-        changed = msgspec.structs.replace(
-            downlink, payload=encoded.payload, f_port=f_port, detail=detail
-        )
-        if encoded.payload is None and not dialect.takes_fields:
-            raise MessageError(
-                f"there are fields and no bytes: the converter of `{integration.name}` has no"
-                " downlinkEncoder; write one, or give the payload",
-                code="no_encoder",
-            )
-        dialect.check(changed)
-        return changed
-
-    def _send_next(self, queue: DeviceQueue, integration: Integration) -> None:
-        """On an asynchronous link: hand the next one over, one at a time, so that order holds."""
-        if queue.is_sending(integration.name):
-            return
-        downlink = queue.take(integration.name)
-        if downlink is None:
-            return
-        downlink = queue.move(downlink, State.SENDING)
-        delivery = Delivery(
-            id=derive_id(downlink.id, "d"),
-            tenant=downlink.tenant,
-            device=downlink.device,
-            destination=topics.downlink_destination(downlink.integration),
-            time_ms=self._now_ms,
-            downlink=downlink,
-            link=queue.link(integration.name),
-        )
-        self.out.put(
-            topics.delivery_topic(downlink.tenant, delivery.destination),
-            device_key(downlink.tenant, downlink.device),
-            delivery,
-            event_id=delivery.id,
-            cause=downlink.id,
-            trace=downlink.trace_id,
-            tenant=downlink.tenant,
+    def _entering(
+        self, queue: DeviceQueue, tenant: str, device: str, integration: str, trace: str
+    ) -> Entering:
+        return Entering(
+            queue,
+            Answers(self._state, device_key(tenant, device), self._now_ms, self._limits),
+            self.out,
+            self._integration(tenant, integration),
+            now_ms=self._now_ms,
+            trace=trace,
         )
 
     def _window(self, record: Record, work: ReplyWindow, queue: DeviceQueue) -> None:
@@ -281,7 +200,7 @@ class _Step:
                     if first
                     else self._again(queue, window.key, given.get(window.key, ""))
                 )
-            if first:
+            if first and integration.dialect.repeat_window_s:
                 queue.remember_window(window.key, answer.id if answer else "")
             if answer is not None and answer.state in WAITING:
                 answer = queue.move(answer, State.ANSWERING, window_key=window.key)
@@ -291,7 +210,7 @@ class _Step:
                 self._state.set_timer(
                     device_key(work.tenant, work.device),
                     f"answer/{answer.id}",
-                    reply_to.deadline_ms + ANSWER_GRACE_MS,
+                    reply_to.deadline_ms + self._limits.answer_grace_ms,
                 )
         reply = Reply("", device=work.device, part=window.part, of=window.of)
         if answer is not None:
@@ -324,7 +243,10 @@ class _Step:
         elif report.reference:
             downlink = queue.referred(report.reference)
         else:
-            downlink = queue.last_sent()
+            downlink = queue.last_sent(work.integration)
+        if report.cleared:
+            self._cleared(queue, work)
+            return
         if downlink is None:
             text = (
                 f"no downlink `{named}` is known of this device"
@@ -354,7 +276,17 @@ class _Step:
             self.out.bury(record, "illegal_move", text, {"downlink": downlink.id})
         integration = self._integration(work.tenant, downlink.integration)
         if integration is not None and not integration.synchronous:
-            self._send_next(queue, integration)
+            send_next(self.out, queue, integration, self._now_ms)
+
+    @staticmethod
+    def _cleared(queue: DeviceQueue, work: DownlinkReport) -> None:
+        """Note on what the network server had, and had not sent, that its queue was emptied."""
+        for downlink in queue.all():
+            held = downlink.state in (State.SENT, State.ACCEPTED)
+            gone = held and not downlink.detail.get("transmitted")
+            if gone and downlink.integration == work.integration and downlink.reason != "cleared":
+                detail = {**downlink.detail, "cleared_ms": work.time_ms}
+                queue.begin(msgspec.structs.replace(downlink, reason="cleared", detail=detail))
 
     def _unanswered(
         self,
@@ -374,7 +306,8 @@ class _Step:
     def _query(self, record: Record, work: Query, queue: DeviceQueue) -> None:
         if work.what == "downlinks":
             body: Any = {"downlinks": [msgspec.to_builtins(d) for d in queue.all()]}
-            self.out.reply(record, work.tenant, Reply("", status=200, body=body))
+            links = self._links(work, queue) if work.network_server else {}
+            self.out.reply(record, work.tenant, Reply("", status=200, body=body, links=links))
             return
         downlink = queue.get(work.downlink_id)
         if downlink is None:
@@ -383,10 +316,21 @@ class _Step:
             body = msgspec.to_builtins(downlink)
             self.out.reply(record, work.tenant, Reply("", status=200, body=body))
 
+    def _links(self, work: Query | Cancel, queue: DeviceQueue) -> dict[str, Link]:
+        """Return the device's ways to network servers that have queues of their own."""
+        links = queue.links()
+        if work.link is not None:
+            links[work.integration] = work.link
+        found = ((name, self._integration(work.tenant, name)) for name in links)
+        return {name: links[name] for name, known in found if known and not known.synchronous}
+
     def _cancel(self, record: Record, work: Cancel, queue: DeviceQueue) -> None:
         if not work.downlink_id:
             taken = [queue.move(d, State.CANCELLED, by=work.by).id for d in queue.waiting()]
-            self.out.reply(record, work.tenant, Reply("", status=200, body={"cancelled": taken}))
+            body: dict[str, Any] = {"cancelled": taken}
+            if work.network_server:
+                body["clearing"] = self._clear(work, queue)
+            self.out.reply(record, work.tenant, Reply("", status=200, body=body))
             return
         downlink = queue.get(work.downlink_id)
         if downlink is None:
@@ -401,6 +345,23 @@ class _Step:
                 "message": f"the downlink is {downlink.state}; only a waiting one can be cancelled",
             }
             self.out.reply(record, work.tenant, Reply("", status=409, body={"error": error}))
+
+    def _clear(self, work: Cancel, queue: DeviceQueue) -> list[str]:
+        """Ask the network servers to empty their queues of the device; return their names."""
+        links = self._links(work, queue)
+        for name, link in links.items():
+            integration = self._integration(work.tenant, name)
+            assert integration is not None, "`_links` gives known ones"
+            cause = derive_id(work.id, name)
+            clear(self.out, integration, work.device, link, cause, self._now_ms)
+        return list(links)
+
+
+def _requests(work: DownlinkWork) -> list[RequestedDownlink]:
+    """Return what of a work is to be encoded."""
+    if isinstance(work, RequestedDownlink):
+        return [work]
+    return work.each() if isinstance(work, RequestedDownlinks) else []
 
 
 def _unknown(downlink_id: str) -> Reply:

@@ -18,7 +18,7 @@ import orjson
 from msgspec import Meta
 
 from pipeline.errors import MessageError
-from pipeline.model.downlink import DownlinkRequest, Priority, QueueMode
+from pipeline.model.downlink import DownlinkRequest, Priority, QueueWord, queue_mode
 from pipeline.model.event import (
     AttributesChange,
     Cancel,
@@ -82,7 +82,7 @@ class DownlinkBody(msgspec.Struct, forbid_unknown_fields=True):
     fields: dict[str, Any] | None = None
     f_port: Annotated[int, Meta(ge=0, le=255)] | None = None
     confirmed: bool = False
-    queue: QueueMode | None = None
+    queue: QueueWord | None = None
     priority: Priority | None = None
     expires_in: str | None = None
     expires_at: str | None = None
@@ -234,7 +234,7 @@ def _downlink(target: Target, body: bytes, origin: Origin) -> DownlinkCommand:
         fields=asked.fields,
         f_port=asked.f_port,
         confirmed=asked.confirmed,
-        queue=asked.queue,
+        queue=queue_mode(asked.queue),
         priority=asked.priority,
         expires_at_ms=_expires_at_ms(asked, origin.now_ms),
         supersede_key=asked.supersede_key,

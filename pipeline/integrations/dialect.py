@@ -13,14 +13,16 @@ from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 from urllib.parse import quote
 
+import msgspec
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import MessageError
 from pipeline.model.downlink import Downlink
 from pipeline.model.http import Call, Request, Response
+from pipeline.model.mqtt import Publication
 from pipeline.model.reply import Reply
 from pipeline.model.uplink import Link, Uplink
 
@@ -88,6 +90,71 @@ class Dialect(Protocol):
 
     def sample(self, device_id: str, counter: int, payload: bytes, now_ms: int) -> Request:
         """Return a plausible uplink request, for `funicular send` and the tests."""
+        ...
+
+
+class Queued(msgspec.Struct, frozen=True):
+    """A downlink in a network server's own queue. `ours`: the id that Funicular gave it."""
+
+    f_port: int | None
+    payload: bytes | None
+    confirmed: bool = False
+    ours: str = ""
+    detail: dict[str, Any] = {}
+
+
+@runtime_checkable
+class QueueDialect(Protocol):
+    """What a dialect has besides where its network server shows and empties a device's queue."""
+
+    def ask_queue(self, link: Link, options: Any) -> Call:
+        """Return the request that asks for the device's queue. MessageError(code `no_link`)."""
+        ...
+
+    def read_queue(self, response: Response) -> list[Queued]:
+        """Return what a 2xx answer to `ask_queue` says, the next one first. MessageError: it is
+        no such answer.
+        """
+        ...
+
+    def clear_queue(self, link: Link, options: Any) -> Call:
+        """Return the request that empties the device's queue. MessageError(code `no_link`)."""
+        ...
+
+
+@runtime_checkable
+class OverMqtt(Protocol):
+    """A dialect that MQTT can carry, both ways. What a topic brings becomes the same Request that
+    HTTP would bring, so that `read` need not know the difference.
+    """
+
+    def topics(self, options: Any) -> tuple[str, ...]:
+        """Return the topic filters to subscribe to, where the user names none."""
+        ...
+
+    def from_topic(self, topic: str, body: bytes, options: Any) -> Request | None:
+        """Return the request that a message is; None: its topic says nothing of a device (a
+        filter may take more than that, even our own downlinks).
+        """
+        ...
+
+    def publication(self, downlink: Downlink, link: Link, options: Any) -> Publication:
+        """Return the message that hands a downlink over. MessageError: as `Dialect.send`."""
+        ...
+
+    def sample_topic(self, device_id: str, options: Any) -> str:
+        """Return the topic of the dialect's `sample`."""
+        ...
+
+
+@runtime_checkable
+class Referring(Protocol):
+    """A dialect whose network server names a downlink by an id of its own when it takes it."""
+
+    def reference(self, answer: bytes) -> str:
+        """Return that id from the answer's body (`model.uplink.Report.reference`); empty where it
+        says none.
+        """
         ...
 
 

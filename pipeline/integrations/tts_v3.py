@@ -26,18 +26,26 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from collections.abc import Iterable
 from typing import Any, Self
 
+import msgspec
 import orjson
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from pipeline.errors import MessageError
 from pipeline.integrations import lorawan, tts_v3_up
-from pipeline.integrations.dialect import Asynchronous, DeviceTemplate, Options, path_segment
-from pipeline.integrations.document import URL_LENGTH_MAX, digest, rfc3339
+from pipeline.integrations.dialect import (
+    Asynchronous,
+    DeviceTemplate,
+    Options,
+    Queued,
+    path_segment,
+)
+from pipeline.integrations.document import URL_LENGTH_MAX, convert, digest, parse_object, rfc3339
 from pipeline.integrations.tts_v3_up import OUR_ID
 from pipeline.model.downlink import Downlink
-from pipeline.model.http import Call, Request
+from pipeline.model.http import Call, Request, Response
 from pipeline.model.uplink import Link, Uplink
 
 _SERVER = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
@@ -70,6 +78,21 @@ class TtsV3Options(Options):
         if bool(self.server) != (self.api_key is not None):
             raise ValueError("`server` and `api_key` go together: set both or neither")
         return self
+
+
+class _Item(msgspec.Struct):
+    """One downlink of the queue. What is zero is left out."""
+
+    f_port: int | None = None
+    f_cnt: int | None = None
+    frm_payload: bytes | None = None
+    confirmed: bool | None = None
+    priority: str | None = None
+    correlation_ids: list[str] | None = None
+
+
+class _Queue(msgspec.Struct):
+    downlinks: list[_Item] | None = None
 
 
 class TtsV3(Asynchronous):
@@ -123,25 +146,49 @@ class TtsV3(Asynchronous):
         priority, which is what its scheduler goes by.
         """
         operation = "replace" if downlink.queue == "replace" else "push"
-        url, key = _target(link, options, operation)
         priority = downlink.priority or ("highest" if downlink.queue == "first" else "normal")
         message: dict[str, Any] = {
             "f_port": downlink.f_port,
             "frm_payload": b64encode(downlink.payload or b"").decode(),
             "priority": priority.upper(),
-            "correlation_ids": [OUR_ID + downlink.id],
+            "correlation_ids": [OUR_ID + downlink.id, *downlink.correlation_ids],
         }
         if downlink.confirmed:
             message["confirmed"] = True
-        return Call(
-            url=url,
-            body=orjson.dumps({"downlinks": [message]}),
-            headers={
-                "authorization": f"Bearer {key}",
-                "content-type": "application/json",
-                "user-agent": f"{lorawan.USER_AGENT} {options.user_agent_suffix}".rstrip(),
-            },
-        )
+        return _call(link, options, operation, [message])
+
+    def ask_queue(self, link: Link, options: TtsV3Options) -> Call:
+        """Return the request to `GET …/down`; it needs the options' `server` and `api_key`."""
+        if not options.server:
+            raise MessageError(
+                "the queue of The Things Stack can be asked for only where the integration's"
+                " options have `server` and `api_key`",
+                code="no_link",
+            )
+        url, key = _target(link, options, "")
+        return Call(url=url, method="GET", headers=_headers(key, options))
+
+    def read_queue(self, response: Response) -> list[Queued]:
+        """Return what `GET …/down` says."""
+        body = convert(parse_object(response.body), _Queue)
+        return [
+            Queued(
+                f_port=item.f_port,
+                payload=item.frm_payload,
+                confirmed=bool(item.confirmed),
+                ours=_our_id(item.correlation_ids or ()),
+                detail={
+                    "priority": (item.priority or "LOWEST").lower(),
+                    "f_cnt": item.f_cnt,
+                    "correlation_ids": item.correlation_ids or [],
+                },
+            )
+            for item in body.downlinks or ()
+        ]
+
+    def clear_queue(self, link: Link, options: TtsV3Options) -> Call:
+        """Return the request to `down/replace` with nothing."""
+        return _call(link, options, "replace", [])
 
     def sample(self, device_id: str, counter: int, payload: bytes, now_ms: int) -> Request:
         """Return an uplink as a webhook posts it; like The Things Stack, without zero fields."""
@@ -203,6 +250,28 @@ def _link(ids: tts_v3_up.Ids, headers: dict[str, str]) -> Link:
     )
 
 
+def _our_id(correlation_ids: Iterable[str]) -> str:
+    found = (one.removeprefix(OUR_ID) for one in correlation_ids if one.startswith(OUR_ID))
+    return next(found, "")
+
+
+def _call(
+    link: Link, options: TtsV3Options, operation: str, downlinks: list[dict[str, Any]]
+) -> Call:
+    url, key = _target(link, options, operation)
+    return Call(
+        url=url, body=orjson.dumps({"downlinks": downlinks}), headers=_headers(key, options)
+    )
+
+
+def _headers(key: str, options: TtsV3Options) -> dict[str, str]:
+    return {
+        "authorization": f"Bearer {key}",
+        "content-type": "application/json",
+        "user-agent": f"{lorawan.USER_AGENT} {options.user_agent_suffix}".rstrip(),
+    }
+
+
 def _target(link: Link, options: TtsV3Options, operation: str) -> tuple[str, str]:
     """Return URL and key. The options' key goes to the options' server and nowhere else."""
     if options.server and options.api_key is not None:
@@ -212,7 +281,7 @@ def _target(link: Link, options: TtsV3Options, operation: str) -> tuple[str, str
                 "no uplink has told the device's application_id and device_id yet", code="no_link"
             )
         place = f"{path_segment(application)}/devices/{path_segment(link.device_id)}"
-        url = f"{options.server}/api/v3/as/applications/{place}/down/{operation}"
+        url = f"{options.server}/api/v3/as/applications/{place}/down/{operation}".rstrip("/")
         return url, options.api_key.get_secret_value()
     url = link.urls.get(operation, "")
     if not url or not link.key:

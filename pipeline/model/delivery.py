@@ -11,10 +11,11 @@ from pipeline.model.uplink import Link
 
 
 class Delivery(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`delivery.<tenant>.<destination>`: a message for a sink (`body`), or a downlink for a
-    network server.
+    """`delivery.<tenant>.<destination>`: a message for a sink (`body`), a downlink for a network
+    server, or, for one, that it is to empty the device's queue (`clear`).
 
-    `id` is the same however often it is tried: the receiver knows a repeat by it.
+    `id` is the same however often it is tried: the receiver knows a repeat by it. `awaited`: a
+    chain waits for the answer (`model.event.CallEnded`). It is not sent after `expires_at_ms`.
     """
 
     id: str
@@ -25,3 +26,6 @@ class Delivery(msgspec.Struct, frozen=True, omit_defaults=True):
     body: Any = None
     downlink: Downlink | None = None
     link: Link | None = None
+    awaited: bool = False
+    expires_at_ms: int | None = None
+    clear: bool = False

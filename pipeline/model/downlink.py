@@ -8,7 +8,7 @@ ends: failed, expired, superseded, cancelled; flag: possibly_delivered
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -58,7 +58,12 @@ WAITING = frozenset({_S.REQUESTED, _S.ENCODED, _S.QUEUED})
 UNDER_WAY = frozenset({_S.ANSWERING, _S.SENDING})
 
 QueueMode = Literal["replace", "first", "last"]
+QueueWord = Literal["replace", "first", "last", "push"]
+"""As people write it: `push` is The Things Stack's word for `last`."""
 Priority = Literal["lowest", "low", "below_normal", "normal", "above_normal", "high", "highest"]
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
+CORRELATION_IDS_MAX = 20
+CORRELATION_ID_LENGTH_MAX = 100  # The Things Stack's limit of one
 
 
 class DownlinkRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -66,7 +71,9 @@ class DownlinkRequest(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `queue` None: the integration's default (`replace` on synchronous links, `last` elsewhere).
     `supersede_key`: takes the place of a waiting downlink with the same key.
-    `source` says who asked: a chain and node, or an application.
+    `priority` None: `normal`; a higher one leaves before those that wait with a lower one.
+    `source` says who asked: a chain and node, or an application. `correlation_ids` are an
+    application's own; they are kept, and go to network servers that tell of them again.
     """
 
     payload: bytes | None = None
@@ -78,6 +85,7 @@ class DownlinkRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_at_ms: int | None = None
     supersede_key: str = ""
     source: str = ""
+    correlation_ids: tuple[str, ...] = ()
 
 
 class Downlink(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -110,6 +118,12 @@ class Downlink(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     by: str = ""
     detail: dict[str, Any] = {}
+    correlation_ids: tuple[str, ...] = ()
+
+
+def queue_mode(word: QueueWord | None) -> QueueMode | None:
+    """Return the queue's mode of a word that people write."""
+    return "last" if word == "push" else word
 
 
 def may_move(current: State, target: State) -> bool:

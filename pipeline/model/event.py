@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from pipeline.model.downlink import DownlinkRequest
+from pipeline.model.record import derive_id
 from pipeline.model.uplink import Link, Report
 
 Scope = Literal["client", "shared", "server"]
@@ -29,6 +30,13 @@ class Window(msgspec.Struct, frozen=True, omit_defaults=True):
     carries: bool = True
 
 
+class Position(msgspec.Struct, frozen=True):
+    """A node in a chain, by name: where a message goes on."""
+
+    chain: str
+    node: str
+
+
 class DeviceMessage(
     msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="message"
 ):
@@ -40,6 +48,8 @@ class DeviceMessage(
     `attributes` are of client scope: what the device says of itself.
     Of type `attributes_updated` (made by route): `changed` are the keys, `attributes` their new and
     `previous` their old values; a key without one was not there, or is gone.
+    Told by another device (made by route): `teller` is its name, `hops` how many have passed it on;
+    with `resume` it is that device's message, and goes on at that node instead of entering chains.
     """
 
     id: str
@@ -66,6 +76,9 @@ class DeviceMessage(
     window: Window | None = None
     changed: tuple[str, ...] = ()
     previous: dict[str, Any] = {}
+    teller: str = ""
+    hops: int = 0
+    resume: Position | None = None
 
 
 class AttributesChange(
@@ -84,7 +97,11 @@ class AttributesChange(
 
 
 class Query(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="query"):
-    """Ask the owner of a device for what it knows; the answer goes to the record's `reply_to`."""
+    """Ask the owner of a device for what it knows; the answer goes to the record's `reply_to`.
+
+    `network_server`: with the way to the network server, so that its own queue can be asked for;
+    `integration` and `link` are filled in by route.
+    """
 
     id: str
     tenant: str
@@ -93,6 +110,18 @@ class Query(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", t
     what: Literal["attributes", "downlinks", "downlink", "device"]
     scope: Scope | None = None
     downlink_id: str = ""
+    network_server: bool = False
+    integration: str = ""
+    link: Link | None = None
+
+
+class Idempotency(msgspec.Struct, frozen=True):
+    """An application's key for one request, and a digest of the request: the same key with
+    another request is a mistake.
+    """
+
+    key: str
+    request: str
 
 
 class DownlinkCommand(
@@ -106,10 +135,37 @@ class DownlinkCommand(
     time_ms: int
     request: DownlinkRequest
     integration: str = ""
+    idempotency: Idempotency | None = None
+
+
+class DownlinksCommand(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="downlinks"
+):
+    """An application asks for several downlinks, all or none; `replace`: in the place of all that
+    wait, and of what the network server has queued. None at all, with `replace`: empties the queue.
+
+    `integration` is the one to leave by; `fallback` that of a device which was never heard, whose
+    `link` the application's address told. `by` says who asks.
+    """
+
+    id: str
+    tenant: str
+    device: str
+    time_ms: int
+    requests: tuple[DownlinkRequest, ...]
+    replace: bool = False
+    integration: str = ""
+    fallback: str = ""
+    link: Link | None = None
+    idempotency: Idempotency | None = None
+    by: str = ""
 
 
 class Cancel(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="cancel"):
-    """Take back one waiting downlink, or all of the device's (empty id)."""
+    """Take back one waiting downlink, or all of the device's (empty id).
+
+    `network_server`: empty its own queue too, by `integration` and `link` (filled in by route).
+    """
 
     id: str
     tenant: str
@@ -117,13 +173,16 @@ class Cancel(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", 
     time_ms: int
     downlink_id: str = ""
     by: str = ""
+    network_server: bool = False
+    integration: str = ""
+    link: Link | None = None
 
 
 class DownlinkReport(
     msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="report"
 ):
     """News of a downlink: from convert (the network server's), ingest (answered or not), sink
-    (outcome).
+    (outcome). `integration` says whose news it is, where the reporter is a network server.
     """
 
     id: str
@@ -131,6 +190,7 @@ class DownlinkReport(
     device: str
     time_ms: int
     report: Report
+    integration: str = ""
 
 
 class Forget(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="forget"):
@@ -143,8 +203,53 @@ class Forget(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", 
     by: str = ""
 
 
+class RelationChange(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="relation"
+):
+    """Another device relates to this one from now on, or (`present` False) no longer: made by
+    route, so that both sides know. `way` is as this device sees it: `from` the other, or `to` it.
+    """
+
+    id: str
+    tenant: str
+    device: str
+    time_ms: int
+    relation: str
+    way: Literal["to", "from"]
+    other: str
+    present: bool = True
+
+
+class CallEnded(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="call_ended"
+):
+    """What became of a call that a chain waits for, made by the sink. `call` is the delivery's id;
+    `answer` is JSON: what the service answered.
+    """
+
+    id: str
+    tenant: str
+    device: str
+    time_ms: int
+    call: str
+    how: Literal["replied", "failed", "timeout"]
+    answer: Any = None
+    reason: str = ""
+    message: str = ""
+    detail: dict[str, Any] = {}
+
+
 DeviceEvent = (
-    DeviceMessage | AttributesChange | Query | DownlinkCommand | Cancel | DownlinkReport | Forget
+    RelationChange
+    | CallEnded
+    | DeviceMessage
+    | AttributesChange
+    | Query
+    | DownlinkCommand
+    | DownlinksCommand
+    | Cancel
+    | DownlinkReport
+    | Forget
 )
 
 
@@ -164,6 +269,44 @@ class RequestedDownlink(
     device_type: str = ""
     link: Link | None = None
     metadata: dict[str, Any] = {}
+    idempotency: Idempotency | None = None
+
+
+class RequestedDownlinks(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="requests"
+):
+    """`downlink.requested`: several downlinks that are asked for together: see `DownlinksCommand`.
+
+    Each gets the id that is derived from this one's and its place in the list.
+    """
+
+    id: str
+    tenant: str
+    device: str
+    integration: str
+    time_ms: int
+    requests: tuple[DownlinkRequest, ...]
+    replace: bool = False
+    device_type: str = ""
+    link: Link | None = None
+    idempotency: Idempotency | None = None
+    by: str = ""
+
+    def each(self) -> list[RequestedDownlink]:
+        """Return them one by one."""
+        return [
+            RequestedDownlink(
+                id=derive_id(self.id, str(number)),
+                tenant=self.tenant,
+                device=self.device,
+                integration=self.integration,
+                time_ms=self.time_ms,
+                request=request,
+                device_type=self.device_type,
+                link=self.link,
+            )
+            for number, request in enumerate(self.requests)
+        ]
 
 
 class ReplyWindow(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="window"):
@@ -182,4 +325,6 @@ class ReplyWindow(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="ki
     repeated: bool = False
 
 
-DownlinkWork = RequestedDownlink | ReplyWindow | DownlinkReport | Query | Cancel | Forget
+DownlinkWork = (
+    RequestedDownlink | RequestedDownlinks | ReplyWindow | DownlinkReport | Query | Cancel | Forget
+)

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from pipeline.model.uplink import Link
+
 
 class ReplyTo(msgspec.Struct, frozen=True, omit_defaults=True):
     """Who waits: header `reply_to`, as JSON. `deadline_ms` is epoch milliseconds.
@@ -24,7 +26,8 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
     """Part `part` of `of` (from 1) of the answer to `request`.
 
     To an uplink: the downlink for `device` (`downlink_id`, `payload`, `f_port`, `fields`), or none.
-    To a command or a query: `status` and `body`.
+    To a command or a query: `status` and `body`; `links` are the ways to the network servers, by
+    integration, where they were asked for: they hold secrets and are never shown.
     """
 
     request: str
@@ -37,3 +40,4 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
     fields: dict[str, Any] | None = None
     status: int = 200
     body: Any = None
+    links: dict[str, Link] = {}

@@ -37,7 +37,8 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     `downlink_id` is the id that Funicular gave; empty where the reporter cannot know it (Sigfox):
     then it is about the device's last one that was sent. `reference` is what the network server
     calls the downlink instead (ChirpStack's queue item), which the hand-over told us. `state` is
-    where the downlink goes, if that move is legal.
+    where the downlink goes, if that move is legal. `cleared`: about no downlink; the network
+    server has emptied its queue of the device.
     """
 
     state: State
@@ -45,6 +46,7 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     reference: str = ""
     reason: str = ""
     detail: dict[str, Any] = {}
+    cleared: bool = False
 
 
 class Uplink(msgspec.Struct, frozen=True, omit_defaults=True):

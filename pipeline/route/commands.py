@@ -16,9 +16,11 @@ from pipeline.model.event import (
     Cancel,
     DownlinkCommand,
     DownlinkReport,
+    DownlinksCommand,
     Forget,
     Query,
     RequestedDownlink,
+    RequestedDownlinks,
 )
 from pipeline.model.record import REPLY_TO, derive_id
 from pipeline.model.uplink import Link
@@ -59,7 +61,7 @@ def change_attributes(turn: Turn, event: AttributesChange) -> None:
 def answer(turn: Turn, event: Query) -> None:
     """Answer a question about the device, or hand it on to the owner of its downlinks."""
     if event.what in ("downlinks", "downlink"):
-        turn.pass_on(event.id)
+        _pass_on_with_link(turn, event)
         return
     reply_id = derive_id(event.id, _ANSWER)
     known, values = turn.known(), turn.attributes()
@@ -94,13 +96,58 @@ def command(turn: Turn, event: DownlinkCommand) -> None:
         request=event.request,
         device_type=known.get("type", ""),
         link=msgspec.convert(link, Link) if link else None,
+        idempotency=event.idempotency,
     )
     turn.request(wanted.id, wanted, turn.record.headers.get(REPLY_TO, ""))
 
 
-def pass_on(turn: Turn, event: Cancel | DownlinkReport) -> None:
+def several(turn: Turn, event: DownlinksCommand) -> None:
+    """Hand an application's downlinks on, as `command` does; a device that was never heard is
+    reached by the command's `fallback` and `link`.
+    """
+    known = turn.known()
+    integration = event.integration or known.get("integration") or event.fallback
+    if not integration:
+        if not turn.refuse(derive_id(event.id, _ANSWER), 404, "device_unknown", _unknown(turn)):
+            turn.bury(MessageError(_unknown(turn), code="device_unknown"), tag="downlink")
+        return
+    link = known.get("link") if integration == known.get("integration") else None
+    wanted = RequestedDownlinks(
+        id=derive_id(event.id, "downlinks"),
+        tenant=event.tenant,
+        device=event.device,
+        integration=integration,
+        time_ms=event.time_ms,
+        requests=event.requests,
+        replace=event.replace,
+        device_type=known.get("type", ""),
+        link=msgspec.convert(link, Link) if link else event.link,
+        idempotency=event.idempotency,
+        by=event.by,
+    )
+    turn.request(wanted.id, wanted, turn.record.headers.get(REPLY_TO, ""))
+
+
+def pass_on(turn: Turn, event: DownlinkReport) -> None:
     """Hand on what only the owner of downlinks can do."""
     turn.pass_on(event.id)
+
+
+def cancel(turn: Turn, event: Cancel) -> None:
+    """Hand on what is to be taken back, with the way to the network server where it is asked
+    for.
+    """
+    _pass_on_with_link(turn, event)
+
+
+def _pass_on_with_link(turn: Turn, event: Query | Cancel) -> None:
+    known = turn.known()
+    integration, link = known.get("integration"), known.get("link")
+    if not event.network_server or not integration or not link:
+        turn.pass_on(event.id)
+        return
+    told = msgspec.structs.replace(event, integration=integration, link=msgspec.convert(link, Link))
+    turn.request(event.id, told, turn.record.headers.get(REPLY_TO, ""))
 
 
 def forget(turn: Turn, event: Forget) -> None:

@@ -23,6 +23,7 @@ from pipeline.model.event import (
     DeviceMessage,
     DownlinkCommand,
     DownlinkReport,
+    DownlinksCommand,
     Forget,
     Query,
     ReplyWindow,
@@ -287,7 +288,8 @@ class Route:
 _COMMANDS: dict[type, Callable[[Turn, Any], None]] = {
     Query: commands.answer,
     DownlinkCommand: commands.command,
-    Cancel: commands.pass_on,
+    DownlinksCommand: commands.several,
+    Cancel: commands.cancel,
     DownlinkReport: commands.pass_on,
     Forget: commands.forget,
 }

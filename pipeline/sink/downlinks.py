@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from pipeline.errors import MessageError, RetryableError
+from pipeline.integrations.dialect import QueueDialect
 from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call
 from pipeline.model.uplink import Link
@@ -69,12 +70,12 @@ class DownlinkTransport:
         return [*results, *results[-1:] * (len(batch) - len(results))]
 
     async def _hand_over(self, delivery: Delivery) -> Result:
-        if delivery.downlink is None:
+        if delivery.downlink is None and not delivery.clear:
             return Result(Verdict.REFUSED, "no_downlink", "the delivery holds no downlink")
         integration = self._integration
         try:
             link = delivery.link or _NO_LINK
-            call = integration.dialect.send(delivery.downlink, link, integration.options)
+            call = self._request(delivery, link)
             answer = await self._caller.call(_with_user_agent(call))
         except RetryableError as error:
             return unanswered(error)
@@ -94,6 +95,16 @@ class DownlinkTransport:
             return result
         return _rejected(answer.status, answer.body, result, secrets)
 
+    def _request(self, delivery: Delivery, link: Link) -> Call:
+        integration = self._integration
+        if delivery.downlink is not None:
+            return integration.dialect.send(delivery.downlink, link, integration.options)
+        if not isinstance(integration.dialect, QueueDialect):
+            raise MessageError(
+                f"{integration.dialect.name} has no way to empty a device's queue", code="no_clear"
+            )
+        return integration.dialect.clear_queue(link, integration.options)
+
     def _warn(self, warnings: Sequence[str]) -> None:
         for text in warnings:
             if text not in self._warned and len(self._warned) < WARNINGS_MAX:
@@ -108,8 +119,7 @@ class DownlinkTransport:
 
 def _reference(dialect: Any, answer: bytes) -> str:
     """Return what the network server calls the downlink, where the dialect can read it."""
-    read = getattr(dialect, "reference", None)
-    return read(answer) if read is not None else ""
+    return dialect.reference(answer) if isinstance(dialect, Referring) else ""
 
 
 def _referred(result: Result, reference: str) -> Result:

@@ -24,7 +24,7 @@ from pipeline.model.record import (
 )
 from pipeline.model.uplink import Report
 from pipeline.sink.transport import Result
-from pipeline.topics import DEVICE_EVENTS
+from pipeline.topics import DEVICE_EVENTS, integration_of
 
 STAGE = "sink"
 BAD_DELIVERY = "bad_delivery"  # the reason of a record that is none
@@ -110,7 +110,12 @@ _STATES = {
 def downlink_ending(
     record: Record, delivery: Delivery, ended: Ended, now_ms: int
 ) -> list[Outgoing]:
-    """Tell the device's log what became of its downlink; its life is the record of a failure."""
+    """Tell the device's log what became of its downlink; its life is the record of a failure.
+
+    What was to empty a network server's queue, and did not, has no life: it becomes a dead letter.
+    """
+    if delivery.clear and ended.how is not How.DELIVERED:
+        return sink_ending(record, delivery, ended, now_ms)
     state = _STATES[ended.how]
     downlink_id = delivery.downlink.id if delivery.downlink else ""
     detail: dict[str, Any]
@@ -125,7 +130,14 @@ def downlink_ending(
         tenant=delivery.tenant,
         device=delivery.device,
         time_ms=now_ms,
-        report=Report(state=state, downlink_id=downlink_id, reason=ended.reason, detail=detail),
+        report=Report(
+            state=state,
+            downlink_id=downlink_id,
+            reason=ended.reason,
+            detail=detail,
+            cleared=delivery.clear,
+        ),
+        integration=integration_of(delivery.destination),
     )
     headers = headers_of(
         event_id=event.id,
