@@ -9,6 +9,7 @@ import click
 
 from pipeline import __version__
 from pipeline.cli.demo import demo
+from pipeline.cli.explaining import explain
 from pipeline.cli.keys import keys
 from pipeline.cli.publish import publish
 from pipeline.cli.rules import check, check_examples
@@ -39,6 +40,7 @@ for command in (
     check_examples,
     decode,
     encode,
+    explain,
     send,
     demo,
     keys,

@@ -13,6 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from pipeline.ports import Script, ScriptPort
+    from pipeline.rehearse.recorded import Records
     from pipeline.rulebook.book import Rulebook
 
 FAILED = 1
@@ -95,6 +96,45 @@ def log_option(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="embedded; or kafka://HOST:9092,… (faust://… for those who run Faust).",
     )(command)
+
+
+def recorded_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--log` and `--data`, for commands that only read a log."""
+    return data_option(
+        click.option(
+            "--log",
+            "log_url",
+            default="embedded",
+            envvar="FUNICULAR_LOG",
+            show_default=True,
+            help="The log to read: embedded (in --data), sqlite:FILE, or kafka://HOST:9092,…",
+        )(command)
+    )
+
+
+def open_recorded(log_url: str, data: Path) -> Records:
+    """Return what is recorded in a log, to be closed. UsageError: there is no such log."""
+    import os
+
+    from pipeline.errors import UsageError
+    from pipeline.rehearse.recorded import EmbeddedRecords
+    from pipeline.settings import EMBEDDED, Settings
+
+    scheme, _, rest = log_url.partition(":")
+    if log_url == EMBEDDED:
+        return EmbeddedRecords(Settings(data=data).log_file)
+    if scheme == "sqlite" and rest:
+        return EmbeddedRecords(Path(rest.removeprefix("//")))
+    if scheme in ("kafka", "faust"):
+        try:
+            from pipeline.stream.kafka_settings import KafkaSettings
+            from pipeline.stream.kafka_view import KafkaView
+        except ImportError as error:
+            raise UsageError(
+                f"{scheme}:// needs {error.name}: pip install 'funicular[kafka]'"
+            ) from None
+        return KafkaView(KafkaSettings.from_url(f"kafka:{rest}", os.environ))
+    raise UsageError(f"`{log_url}` is no log: give embedded, sqlite:FILE or kafka://HOST:9092")
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON lines, for machines.")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-from pipeline.model.event import DeviceMessage
+from pipeline.model.event import DeviceEvent, DeviceMessage
 from pipeline.model.http import Request, Response
 from pipeline.model.record import Outgoing, device_key, headers_of
 from pipeline.model.uplink import Link
@@ -88,6 +88,10 @@ class Performer:
             assert step.network_server is not None
             self._rehearsal.mood = step.network_server
             await self._rehearsal.append(())
+
+    async def event(self, event: DeviceEvent) -> None:
+        """Append an event of a device, as `device.events` may have it; it is this tenant's."""
+        await self._append(msgspec.structs.replace(event, tenant=self._book.tenant))
 
     async def twin(self, device: str) -> dict[str, Any]:
         """Return what the API says of a device; nothing, where it is unknown."""
@@ -188,7 +192,7 @@ class Performer:
     async def _ask(self, method: str, device: str, resource: str, body: bytes = b"") -> None:
         _check(await self._rehearsal.ask(method, device, resource, body=body))
 
-    async def _append(self, message: DeviceMessage) -> None:
+    async def _append(self, message: DeviceEvent) -> None:
         headers = headers_of(
             event_id=message.id,
             trace=message.id,

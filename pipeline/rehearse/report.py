@@ -34,7 +34,7 @@ def lines(results: Sequence[Result], *, verbose: bool = False) -> list[Line]:
             continue
         made.append(Line(f"✗ {result.name}", "failed"))
         made.append(Line(f"  {result.file}:{result.line}", "detail"))
-        made += [Line(f"    {_printable(text)}", "detail") for text in _told(result)]
+        made += [Line(f"    {printable(text)}", "detail") for text in _told(result)]
     failed = sum(not result.ok for result in results)
     made.append(Line(summary(results), "failed" if failed else "sum"))
     return made
@@ -136,7 +136,7 @@ def _text(text: str) -> str:
     return escape(_clean(text), {"\r": "&#13;"})
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Spell out what would steer a terminal: texts of scripts and devices come here."""
     if text.isprintable():
         return text
