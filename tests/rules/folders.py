@@ -5,4 +5,5 @@ from __future__ import annotations
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = [ROOT / "rules"]
+EXAMPLES = sorted(each for each in (ROOT / "pipeline/examples").iterdir() if each.is_dir())
+FOLDERS = [ROOT / "rules", *EXAMPLES]
