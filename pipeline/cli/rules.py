@@ -22,6 +22,7 @@ from pipeline.cli.speaking import (
 
 if TYPE_CHECKING:
     from pipeline.errors import ConfigError, Fault
+    from pipeline.rehearse.coverage import ChainCoverage
     from pipeline.rehearse.result import Result
     from pipeline.rulebook.book import Rulebook
 
@@ -125,11 +126,15 @@ def _fine(book: Rulebook, *, as_json: bool) -> None:
               help="Also write the results as JUnit XML.")  # fmt: skip
 @click.option("--only", multiple=True, help="Converters or chains by name; all if left away.")
 @click.option("--verbose", "-v", is_flag=True, help="Show those that pass, too.")
+@click.option("--coverage", "detailed", is_flag=True,
+              help="List the nodes and outlets of chains that no test reached.")  # fmt: skip
+@click.option("--fail-under", type=click.FloatRange(0, 100), metavar="PERCENT",
+              help="Fail where less than this of all nodes and outlets was reached.")  # fmt: skip
 @json_option
 @telling
 def check_examples(
     *, rules: tuple[Path, ...], junit: Path | None, only: tuple[str, ...], verbose: bool,
-    as_json: bool,
+    detailed: bool, fail_under: float | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run the examples of converters and the tests of chains, offline.
 
@@ -142,11 +147,13 @@ def check_examples(
       funicular test
       funicular test --only thermostats --verbose
       funicular test --junit results.xml
+      funicular test --coverage --fail-under 90
       funicular test ../lorawan-devices/vendor
     """
     from pipeline.rehearse import report
     from pipeline.rehearse.chain_tests import run_chain_tests
     from pipeline.rehearse.choice import check_names
+    from pipeline.rehearse.coverage import Coverage
     from pipeline.rehearse.examples import run_examples
     from pipeline.rehearse.library import is_library
 
@@ -157,13 +164,16 @@ def check_examples(
     if libraries:
         results += _libraries(libraries, only)
     own = tuple(path for path in folders if path not in libraries)
+    reached: list[ChainCoverage] = []
     with rulebooks(own) as (books, scripts):
         check_names(books.values(), only)
         for book in books.values():
             results += run_examples(book, scripts, only=only)
-            results += run_chain_tests(book, scripts, only=only)
+            coverage = Coverage()
+            results += run_chain_tests(book, scripts, only=only, watch=coverage.watch)
+            reached += coverage.of(book, only)
     if junit is not None:
-        junit.write_text(report.junit(results))
+        junit.write_text(report.junit(results, _properties(reached)))
     if as_json:
         for result in report.as_json(results):
             json_line(result)
@@ -171,8 +181,48 @@ def check_examples(
         colours = {"passed": "green", "failed": "red", "detail": None, "sum": "green"}
         for text, style in report.lines(results, verbose=verbose):
             click.secho(text, fg=colours[style])
-    if not all(result.ok for result in results):
+    enough = _cover(reached, fail_under, detailed=detailed, as_json=as_json)
+    if not enough or not all(result.ok for result in results):
         sys.exit(FAILED)
+
+
+def _cover(
+    reached: list[ChainCoverage], fail_under: float | None, *, detailed: bool, as_json: bool
+) -> bool:
+    """Say what tests reached of chains; return whether it is enough."""
+    from pipeline.rehearse import coverage
+
+    if not reached:
+        return True
+    enough = fail_under is None or coverage.percent(reached) >= fail_under
+    if as_json:
+        json_line(coverage.as_json(reached))
+        return enough
+    for text, style in coverage.lines(reached) if detailed else ():
+        click.secho(text, bold=style == "sum")
+    short = "" if enough else f", less than {fail_under:g} %"
+    hint = "" if detailed or coverage.percent(reached) == 100 else " (--coverage lists the rest)"
+    click.secho(
+        coverage.summary(reached) + short + hint, fg=None if enough else "red", bold=not enough
+    )
+    return enough
+
+
+def _properties(reached: list[ChainCoverage]) -> dict[str, dict[str, object]]:
+    """Return coverage as properties of JUnit's suites: each chain's at its tests, and the whole."""
+    from pipeline.rehearse import coverage
+
+    if not reached:
+        return {}
+    of_files = {
+        each.file.removesuffix(".yaml") + "_test.yaml": {
+            "coverage.percent": each.percent,
+            "coverage.nodes": f"{each.nodes_reached}/{each.nodes}",
+            "coverage.outlets": f"{each.outlets_reached}/{each.outlets}",
+        }
+        for each in reached
+    }
+    return {**of_files, "coverage": {"coverage.percent": coverage.percent(reached)}}
 
 
 def _is_rules(path: Path) -> bool:

@@ -23,6 +23,7 @@ from pipeline.rehearse.observe import Observed, answer
 from pipeline.rehearse.perform import Performer
 from pipeline.rehearse.result import Difference, Path, Result
 from pipeline.rehearse.uplinks import StepError
+from pipeline.route.chain import Watch
 from pipeline.rulebook.book import Rulebook
 
 __all__ = ["ChainTest", "load_chain_tests", "run_chain_tests"]
@@ -34,16 +35,18 @@ def run_chain_tests(
     *,
     only: Sequence[str] = (),
     tests: Sequence[ChainTest] | None = None,
+    watch: Watch | None = None,
 ) -> list[Result]:
     """Run the tests of all chains, of those named by `only`, or just `tests`, in order; return a
-    Result each. Not inside a running event loop: there, await `run_chain_test`.
+    Result each. `watch` is given every node, as `Route` does: see `coverage`. Not inside a running
+    event loop: there, await `run_chain_test`.
 
     ConfigError: every fault of every test file; nothing has run. RetryableError: the script
     engine does not start on this machine.
     """
     if tests is None:
         tests = load_chain_tests(book, only=only)
-    return asyncio.run(_run_all(_StagesByChains(book, scripts), tests))
+    return asyncio.run(_run_all(_StagesByChains(book, scripts, watch), tests))
 
 
 async def _run_all(choices: _StagesByChains, tests: Sequence[ChainTest]) -> list[Result]:
@@ -53,9 +56,10 @@ async def _run_all(choices: _StagesByChains, tests: Sequence[ChainTest]) -> list
 class _StagesByChains:
     """The stages by which chains run, made once for each such choice."""
 
-    def __init__(self, book: Rulebook, scripts: ScriptPort) -> None:
+    def __init__(self, book: Rulebook, scripts: ScriptPort, watch: Watch | None) -> None:
         self._book = book
         self._scripts = scripts
+        self._watch = watch
         self._made: dict[frozenset[str] | None, Stages] = {}
 
     def of(self, test: ChainTest) -> Stages:
@@ -65,7 +69,7 @@ class _StagesByChains:
             if test.chains is not None:
                 kept = {name: book.chains[name] for name in sorted(test.chains)}
                 book = replace(book, chains=kept)
-            stages = self._made[test.chains] = Stages(book, self._scripts)
+            stages = self._made[test.chains] = Stages(book, self._scripts, watch=self._watch)
         return stages
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
@@ -55,14 +55,19 @@ def summary(results: Sequence[Result]) -> str:
     return f"{', '.join(counted)}: {f'{failed} failed' if failed else 'all passed'}"
 
 
-def junit(results: Sequence[Result]) -> str:
-    """Return JUnit XML: a suite a file, a case a test, with its place."""
+def junit(results: Sequence[Result], properties: Mapping[str, Mapping[str, object]] = {}) -> str:
+    """Return JUnit XML: a suite a file, a case a test, with its place. `properties` are of
+    suites, by name; a suite that has no test is there for them.
+    """
     suites: dict[str, list[Result]] = {}
     for result in results:
         suites.setdefault(result.file, []).append(result)
     parts = ['<?xml version="1.0" encoding="UTF-8"?>', f"<testsuites {_counts(results)}>"]
+    for name in properties:
+        suites.setdefault(name, [])
     for file, members in suites.items():
         parts.append(f"  <testsuite name={_attribute(file)} {_counts(members)}>")
+        parts += _properties(properties.get(file, {}))
         parts += [_case(result) for result in members]
         parts.append("  </testsuite>")
     return "\n".join([*parts, "</testsuites>", ""])
@@ -103,6 +108,16 @@ def _told(result: Result) -> list[str]:
         told.append(f"  expected {difference.expected}")
         told.append(f"  got      {difference.got}")
     return told
+
+
+def _properties(values: Mapping[str, object]) -> list[str]:
+    if not values:
+        return []
+    inner = [
+        f"      <property name={_attribute(name)} value={_attribute(str(value))}/>"
+        for name, value in values.items()
+    ]
+    return ["    <properties>", *inner, "    </properties>"]
 
 
 def _case(result: Result) -> str:

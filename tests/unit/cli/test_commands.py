@@ -150,3 +150,49 @@ def test_keys(tmp_path: Path) -> None:
     assert run("keys", "revoke", key["id"], "--data", data).exit_code == 0
     assert "revoked" in run("keys", "list", "--data", data).output
     assert run("keys", "revoke", "none", "--data", data).exit_code == 2
+
+
+def test_coverage(tmp_path: Path) -> None:
+    """`test` says how much of the chains was reached, lists the rest, and can insist on more."""
+    junit = tmp_path / "out.xml"
+    said = run("test", RULES, "--coverage", "--junit", str(junit), "--fail-under", "100")
+
+    assert said.exit_code == 1
+    assert "chains/meters.yaml:34 matters to the device → otherwise" in said.output
+    assert "less than 100 %" in said.output.splitlines()[-1]
+    assert '<property name="coverage.percent" value="' in junit.read_text()
+    assert run("test", RULES, "--fail-under", "90").exit_code == 0
+    last = orjson.loads(run("test", RULES, "--json").output.splitlines()[-1])
+    assert (last["kind"], last["percent"] > 90) == ("coverage", True)
+
+
+def test_explain() -> None:
+    """A sample goes through the rules step by step, for people and for machines."""
+    said = run("explain", "ttn-thermostats", "hall", "00fa5700", "--rules", RULES)
+
+    assert said.exit_code == 0
+    assert "telemetry.temperature (25) > metadata.target (22) + 1 → true" in said.output
+    as_json = orjson.loads(
+        run("explain", "sigfox-meters", "1A", "0001e24000fa0294", "-r", RULES, "--json").output
+    )
+    assert as_json["effects"]["downlinks"][0]["shown"]["state"] == "sent"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "name an integration and a device, or --messages FILE, or --event ID"),
+        (("ttn-thermostats",), "name the device, too"),
+        (("ttn-thermostat", "a"), "did you mean"),
+        (("ttn-thermostats", "a", "--given", "{"), "--given is not JSON"),
+        (("ttn-thermostats", "a", "--given", '{"tim": 1}'), "--given: tim"),
+        (("--event", "x", "--log", "nonsense"), "is no log"),
+        (("--event", "x", "--data", "/nowhere"), "There is no log at /nowhere"),
+    ],
+)
+def test_explain_slips(words: tuple[str, ...], said: str) -> None:
+    """What cannot be explained is the user's mistake, and says what to do."""
+    ended = run("explain", "--rules", RULES, *words)
+
+    assert ended.exit_code == 2
+    assert said in ended.output
