@@ -160,7 +160,9 @@ class Script(msgspec.Struct, frozen=True, gc=False):
     source: str
 
 
-Operation = Literal["decode_uplink", "encode_downlink", "decode_downlink", "normalize_uplink"]
+Operation = Literal[
+    "decode_uplink", "encode_downlink", "decode_downlink", "normalize_uplink", "handle_message"
+]
 Contract = Literal["lorawan", "thingsboard"]
 """Which arguments a `Decoder`/`Encoder` takes; scripts with `decodeUplink`… are told by those
 names."""
@@ -174,6 +176,9 @@ class ScriptCall(msgspec.Struct, frozen=True):
       "variables": {}}`
       encode_downlink: `{"data": {}, "fPort": int | None, "variables": {}}`
       normalize_uplink: `{"data": {}}`
+    of either contract:
+      handle_message: `{"telemetry": {}, "metadata": {}, "type": str, "msgType": str, …}`: a message
+      in a rule chain; a script that is a body sees `msg` (the telemetry), `metadata`, `msgType`
     of contract `thingsboard`:
       decode_uplink: `{"payload": base64, "metadata": {}}`
       encode_downlink: `{"msg": {}, "metadata": {}, "msgType": str, "integrationMetadata": {}}`
@@ -195,7 +200,8 @@ class ScriptPort(Protocol):
         Values of contract `lorawan`: decode → `{"data": {...}, "warnings": [str]}`;
         encode → `{"bytes": [int], "fPort": int | None, "warnings": [str]}`. A script's own
         `errors` are a ScriptError
-        of code `script_errors`. Of `thingsboard`: whatever the script returned. Codes:
+        of code `script_errors`. Of `thingsboard`, and of handle_message: whatever the script
+        returned. Codes:
         `script_threw`, `script_time`,
         `script_memory`, `script_result`, `script_syntax`, `script_missing` (no such function),
         `script_crashed`.

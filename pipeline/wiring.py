@@ -125,7 +125,7 @@ def stages(
     """
     return [
         Convert(rulebooks, scripts, metrics, default_integration=default_integration),
-        Route(rulebooks, metrics, log=_say),
+        Route(rulebooks, metrics, log=_say, scripts=scripts),
         DownlinkStage(rulebooks, scripts, metrics),
     ]
 

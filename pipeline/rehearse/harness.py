@@ -73,7 +73,7 @@ class Stages:
         self.metrics = metrics or Registry()
         books = {book.tenant: book}
         self.rulebooks = lambda: books
-        self.route = _Route(book, self.metrics, watch)
+        self.route = _Route(book, self.metrics, watch, scripts)
         self.all: list[Stage] = [
             Convert(self.rulebooks, scripts, self.metrics),
             self.route,
@@ -88,12 +88,16 @@ class _Route:
     topic = Route.topic
     state_topic = Route.state_topic
 
-    def __init__(self, book: Rulebook, metrics: Registry, watch: Watch | None) -> None:
+    def __init__(
+        self, book: Rulebook, metrics: Registry, watch: Watch | None, scripts: ScriptPort
+    ) -> None:
         self.quiet = False
         self.lines: list[LogLine] = []
         with_chains = {book.tenant: book}
         without_chains = {book.tenant: replace(book, chains={})}
-        self._with_chains = Route(lambda: with_chains, metrics, log=self._say, watch=watch)
+        self._with_chains = Route(
+            lambda: with_chains, metrics, log=self._say, watch=watch, scripts=scripts
+        )
         self._without_chains = Route(lambda: without_chains, metrics)
 
     def handle(self, batch: Batch, state: DeviceState, now_ms: int) -> list[Outgoing]:

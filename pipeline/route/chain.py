@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field, SerializeAsAny
 
+from pipeline.ports import Script
 from pipeline.route.fields import Names, Part
 from pipeline.route.message import ATTRIBUTES_UPDATED
 from pipeline.route.node import FAILURE, STOP, THEN, Node
@@ -54,6 +55,14 @@ class ChainConfig(Part):
     def hands_back(self) -> frozenset[str]:
         """Return the names by which this chain hands messages back to one that runs it."""
         return frozenset(name for node in self.nodes for name in node.hands_back())
+
+    def scripts(self) -> tuple[tuple[tuple[str | int, ...], Script], ...]:
+        """Return the scripts of its nodes, each with the path to it in the chain's document."""
+        return tuple(
+            (("nodes", number, *path), script)
+            for number, node in enumerate(self.nodes)
+            for path, script in node.scripts()
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,12 +174,14 @@ class Rules:
     ) -> None:
         self.tenant = tenant
         self.version = version
+        configs = tuple(configs)
         compiled = (compile_chain(config, tenant, watch) for config in configs)
         self.chains = {chain.name: chain for chain in sorted(compiled, key=lambda c: c.name)}
         self._calls = {
             name: frozenset(call for step in chain.steps for call in step.node.calls())
             for name, chain in self.chains.items()
         }
+        self.scripted = any(config.scripts() for config in configs)
         self._matches: dict[tuple[str, str, str], tuple[Chain, ...]] = {}
         self._needs: dict[tuple[str, str], bool] = {}
 

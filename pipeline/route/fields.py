@@ -47,6 +47,7 @@ NAMES: Roots = {
     "metadata": "map",
     "now": "timestamp",
     "previous": "map",
+    "relations": {"to": "map", "from": "map"},
     "telemetry": "map",
 }
 """What expressions of rule chains may speak of, as `message.Scope` gives it."""

@@ -11,6 +11,13 @@ class Limits:
 
     steps_max: int = 1_000  # nodes that one message may pass in one chain, its sub-chains included
     chain_depth_max: int = 16  # chains within chains
+    # Scripts that one message may wait for together with those of others; for the further ones of
+    # its way each is run at once, since a turn that waits is taken again from its beginning.
+    scripts_batched_max: int = 3
+    hops_max: int = 4  # a device tells another, which tells another, which …
+    told_max: int = 100  # devices that one record may tell
+    relations_max: int = 1_000  # of one device, both ways together
+    calls_max: int = 64  # of one device's chains that wait for a reply
     cascade_depth_max: int = 8  # a change causes a message, which causes a change, which …
     cascade_messages_max: int = 64  # messages that one record may cause that way
     attributes_bytes_max: int = 262_144  # one scope of one device, as JSON

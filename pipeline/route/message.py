@@ -14,6 +14,7 @@ from pipeline.errors import ExpressionError
 from pipeline.model.event import DeviceMessage
 
 ATTRIBUTES_UPDATED = "attributes_updated"
+TOLD = "told"
 SCOPES = ("client", "shared", "server")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -27,6 +28,9 @@ class Surroundings(Protocol):
 
     def attributes(self) -> dict[str, dict[str, Any]]:
         """Return the values of each scope."""
+
+    def relations(self) -> dict[str, dict[str, list[str]]]:
+        """Return how the device relates to others."""
 
     def last_telemetry(self) -> dict[str, Any]:
         """Return the device's last values."""
@@ -130,5 +134,6 @@ _MAKE: dict[str, Callable[[DeviceMessage, Surroundings], Any]] = {
     "message": _message,
     "now": lambda _message, around: moment(around.now_ms),
     "previous": lambda message, _around: message.previous,
+    "relations": lambda _message, around: around.relations(),
     "telemetry": _telemetry,
 }

@@ -13,17 +13,18 @@ from __future__ import annotations
 import pkgutil
 import textwrap
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
 from pipeline.errors import MessageError
 from pipeline.expression import Expression, Value
 from pipeline.model.event import DeviceMessage
+from pipeline.ports import Script
 from pipeline.route.fields import NodeName, Part, Target
 from pipeline.rulebook.catalogue import Known, Problem
 
@@ -37,6 +38,16 @@ STOP = "stop"
 Outcome = str | list[tuple[str, DeviceMessage]]
 """An outlet's name: the message leaves by it as it is. A list: each message leaves by its outlet,
 one after the other, each to its end; an empty list ends the way here."""
+
+
+class Reply(NamedTuple):
+    """How a call has ended. `answer` is JSON; `data` what the node kept with the call."""
+
+    how: Literal["replied", "failed", "timeout"]
+    answer: Any = None
+    reason: str = ""
+    message: str = ""
+    data: Any = None
 
 
 class Link(NamedTuple):
@@ -80,6 +91,20 @@ class Node(Part):
         """
         raise MessageError(f"`{self.verb}` has no timers; was it another node before?", code="node")
 
+    def apply_arrival(self, visit: Visit) -> Outcome:  # noqa: ARG002 - the port's shape
+        """Return where a message goes that another device handed over by this node."""
+        raise MessageError(
+            f"`{self.verb}` hands no messages over; was it another node before?", code="node"
+        )
+
+    def apply_reply(self, visit: Visit, reply: Reply) -> Outcome:  # noqa: ARG002 - the port's shape
+        """Return where the message goes, when a call that it waits for has ended."""
+        raise MessageError(f"`{self.verb}` calls nobody; was it another node before?", code="node")
+
+    def hears(self, scope: Mapping[str, Any]) -> bool:  # noqa: ARG002 - the port's shape
+        """Return whether a later message of the device, as `scope` has it, is the reply."""
+        return False
+
     def links(self) -> Iterator[Link]:
         """Yield where each outlet leads."""
         for outlet in self.outlets:
@@ -93,6 +118,10 @@ class Node(Part):
 
     def calls(self) -> tuple[str, ...]:
         """Return the chains that this node runs."""
+        return ()
+
+    def scripts(self) -> tuple[tuple[tuple[str | int, ...], Script], ...]:
+        """Return the scripts that it runs, each with the path to it inside the node."""
         return ()
 
     def awaits(self) -> tuple[tuple[str, str], ...]:

@@ -14,13 +14,13 @@ from pydantic import BaseModel, ValidationError
 from pipeline.route.chain import NODES_MAX, ChainConfig, On, target_of
 from pipeline.route.fields import FieldFault
 from pipeline.route.limits import Limits
-from pipeline.route.message import ATTRIBUTES_UPDATED
+from pipeline.route.message import ATTRIBUTES_UPDATED, TOLD
 from pipeline.route.node import STOP, Node, example, nodes
 from pipeline.rulebook.catalogue import Known, Problem, suggest
 from pipeline.rulebook.validation import validate
 
-MESSAGE_TYPES = ("uplink", "join", "location", "service_data", "status", ATTRIBUTES_UPDATED)
-"""What enters chains: `model.uplink.MessageType`, and changes of attributes."""
+MESSAGE_TYPES = ("uplink", "join", "location", "service_data", "status", ATTRIBUTES_UPDATED, TOLD)
+"""What enters chains: `model.uplink.MessageType`, changes of attributes, what devices tell."""
 
 _TARGET_KEYS = ("then", "otherwise", "on_failure")
 Path = tuple[str | int, ...]

@@ -115,4 +115,5 @@ def _attributes_message(turn: Turn, pending: Pending, known: dict[str, Any]) -> 
         metadata={"scope": change.scope, "by": pending.by},
         changed=change.changed,
         previous=change.previous,
+        hops=turn.hops,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from hashlib import blake2b
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from pipeline.errors import MessageError
 from pipeline.metrics import Registry
 from pipeline.model.event import (
     AttributesChange,
+    CallEnded,
     Cancel,
     DeviceEvent,
     DeviceMessage,
@@ -26,6 +28,7 @@ from pipeline.model.event import (
     DownlinksCommand,
     Forget,
     Query,
+    RelationChange,
     ReplyWindow,
 )
 from pipeline.model.record import (
@@ -42,14 +45,16 @@ from pipeline.model.record import (
     device_key,
     split_key,
 )
-from pipeline.ports import Batch, DeviceState, DueTimer
-from pipeline.route import attributes, commands, device
+from pipeline.ports import Batch, DeviceState, DueTimer, ScriptPort
+from pipeline.route import attributes, commands, device, told, waits
 from pipeline.route.chain import Rules, Watch
 from pipeline.route.limits import Limits
 from pipeline.route.repeats import is_repeat
-from pipeline.route.runner import cascade, enter, walk
+from pipeline.route.resume import Place, resume
+from pipeline.route.rounds import Doing, take_all
+from pipeline.route.runner import cascade, enter
 from pipeline.route.turn import LogLine, Turn, Work, encode
-from pipeline.route.visit import TIMER_PREFIX, Start, Visit
+from pipeline.route.visit import CALL_PREFIX, CALLS_PART, TIMER_PREFIX
 from pipeline.rulebook.book import Rulebook, Rulebooks
 from pipeline.topics import DEVICE_EVENTS, DEVICE_STATE
 
@@ -77,22 +82,25 @@ class Route:
         log: Callable[[Sequence[LogLine]], None] = no_log,
         limits: Limits | None = None,
         watch: Watch | None = None,
+        scripts: ScriptPort | None = None,
     ) -> None:
+        """`scripts` runs the scripts of chains; without it their nodes fail."""
         self._rulebooks = rulebooks
         self._metrics = metrics
         self._log = log
         self._limits = limits or Limits()
         self._watch = watch
+        self._scripts = scripts
         self._compiled: dict[str, tuple[Rulebook, Rules]] = {}
 
     def handle(self, batch: Batch, state: DeviceState, now_ms: int) -> list[Outgoing]:
-        """Return what to append: see `ports.Stage`."""
+        """Return what to append: see `ports.Stage`. Blocks on scripts alone."""
         books = self._rulebooks()
-        work = Work(state, batch.partition, now_ms, self._limits)
-        for timer in batch.timers:
-            self._fire(work, books, timer)
-        for record in batch.records:
-            self._take(work, books, record)
+        work = Work(state, batch.partition, now_ms, self._limits, self._scripts)
+        fire, take = partial(self._fire, work, books), partial(self._take, work, books)
+        doings = [Doing(fire, timer) for timer in batch.timers]
+        doings += [Doing(take, record) for record in batch.records]
+        take_all(work, doings)
         self._count(work)
         return work.out
 
@@ -105,6 +113,8 @@ class Route:
             self._refuse_record(work, record, error)
             return
         rules = self._rules(books, event.tenant)
+        if rules is not None and rules.scripted:
+            work.begin()
         turn = Turn(work, record, rules, tenant=event.tenant, device=event.device, cause=event.id)
         if type(event) is DeviceMessage:
             self._take_message(turn, event, books.get(event.tenant))
@@ -160,6 +170,9 @@ class Route:
 
     def _run(self, turn: Turn, event: DeviceMessage, rules: Rules, only_chain: str | None) -> None:
         """Let a message of a device have its effects: on its state, then through the chains."""
+        if event.teller:
+            told.take_told(turn, event, only_chain)
+            return
         if only_chain is not None:
             chain = rules.chains.get(only_chain)
             if chain is None:
@@ -182,6 +195,8 @@ class Route:
             enter(turn, chain, event)
         if turn.pending:
             cascade(turn)
+        if turn.state.get(turn.key, CALLS_PART) is not None:
+            waits.heard(turn, event)
 
     def _note(self, turn: Turn, event: DeviceMessage, rules: Rules, device_type: str) -> None:
         """Keep the values that a message brings, so that its chains see them."""
@@ -200,9 +215,18 @@ class Route:
 
     def _fire(self, work: Work, books: Mapping[str, Rulebook], timer: DueTimer) -> None:
         """Go on with a message where a node's timer left it."""
+        work.begin()
         work.state.delete(timer.key, TIMER_PREFIX + timer.name)
         tenant, name = split_key(timer.key)
         position = timer.data
+        if timer.name.startswith(CALL_PREFIX):
+            record = _record_of_timer(timer, encode(position), "", work.partition)
+            record.headers[TRACE_ID] = position["trace"]
+            rules = self._rules(books, tenant)
+            cause = record.headers[EVENT_ID]
+            turn = Turn(work, record, rules, tenant=tenant, device=name, cause=cause)
+            waits.timed_out(turn, timer.name, timer.due_ms)
+            return
         try:
             if not timer.name.startswith(_NODE_TIMER):
                 raise MessageError(f"the timer `{timer.name}` is no node's", code="timer")
@@ -215,26 +239,16 @@ class Route:
         record.headers[TRACE_ID] = position["trace"]
         rules = self._rules(books, tenant)
         turn = Turn(work, record, rules, tenant=tenant, device=name, cause=message.id)
-        tag = _timer_tag(timer)
-        chain = rules.chains.get(position["chain"]) if rules else None
-        at = chain.positions.get(position["node"]) if chain else None
-        if chain is None or at is None:
-            turn.bury(
-                MessageError(
-                    "the node that the message waited at is gone",
-                    code="node_gone",
-                    chain=position["chain"],
-                    node=position["node"],
-                    rules=position["rules"],
-                ),
-                tag=tag,
-            )
-            return
-        node, data = chain.steps[at].node, position["data"]
-        visit = Visit(turn, chain, message, base=derive_id(message.id, tag), time_ms=timer.due_ms)
-        resume = Start(at, lambda visit: node.apply_timer(visit, data))
-        walk(turn, visit, chain, message, resume, tag=tag)
-        cascade(turn)
+        place = Place(position["chain"], position["node"], position["rules"])
+        data = position["data"]
+        resume(
+            turn,
+            place,
+            message,
+            lambda node, visit: node.apply_timer(visit, data),
+            tag=_timer_tag(timer),
+            time_ms=timer.due_ms,
+        )
 
     def _refuse_record(self, work: Work, record: Record, error: Exception) -> None:
         """Bury a record that is no event, and let nobody wait for it."""
@@ -290,8 +304,10 @@ _COMMANDS: dict[type, Callable[[Turn, Any], None]] = {
     DownlinkCommand: commands.command,
     DownlinksCommand: commands.several,
     Cancel: commands.cancel,
-    DownlinkReport: commands.pass_on,
-    Forget: commands.forget,
+    DownlinkReport: waits.report,
+    Forget: told.forget,
+    RelationChange: told.change_relation,
+    CallEnded: waits.call_ended,
 }
 
 

@@ -25,12 +25,15 @@ from pipeline.model.record import (
     TRACE_ID,
     Outgoing,
     Record,
+    device_key,
 )
-from pipeline.model.reply import Reply, ReplyTo
-from pipeline.ports import DeviceState
+from pipeline.model.reply import Reply, read_reply_to
+from pipeline.ports import DeviceState, ScriptPort
 from pipeline.route.attributes import PART_PREFIX, Change
 from pipeline.route.chain import Edge, Rules
 from pipeline.route.limits import Limits
+from pipeline.route.relations import relations_of
+from pipeline.route.scripts import Calls
 from pipeline.topics import DEVICE_EVENTS, DOWNLINK_REQUESTED, REPLY
 
 DEVICE_PART = "device"
@@ -38,7 +41,6 @@ TELEMETRY_PART = "telemetry"
 _ATTRIBUTES = tuple(PART_PREFIX + scope for scope in ("client", "shared", "server"))
 
 _encode = msgspec.json.Encoder().encode
-_decode_reply_to = msgspec.json.Decoder(ReplyTo).decode
 
 
 class LogLine(msgspec.Struct, frozen=True):
@@ -73,6 +75,7 @@ class Work:
     """What a batch has in common, and what comes of it."""
 
     __slots__ = (
+        "_start",
         "buried",
         "fired",
         "limits",
@@ -80,10 +83,20 @@ class Work:
         "now_ms",
         "out",
         "partition",
+        "scripts",
         "state",
     )
 
-    def __init__(self, state: DeviceState, partition: int, now_ms: int, limits: Limits) -> None:
+    def __init__(
+        self,
+        state: DeviceState,
+        partition: int,
+        now_ms: int,
+        limits: Limits,
+        scripts: ScriptPort | None = None,
+    ) -> None:
+        self.scripts = Calls(scripts, limits.scripts_batched_max)
+        self._start = (0, 0, 0, 0, 0)
         self.state = state
         self.partition = partition
         self.now_ms = now_ms
@@ -93,6 +106,26 @@ class Work:
         self.fired: list[Edge] = []
         self.buried: list[str] = []
 
+    def begin(self) -> None:
+        """Begin a turn that `take_back` can undo, with what was counted of it."""
+        self._start = (
+            self.state.savepoint(),
+            len(self.out),
+            len(self.lines),
+            len(self.fired),
+            len(self.buried),
+        )
+        self.scripts.begin()
+
+    def take_back(self) -> None:
+        """Undo the turn, as if it had not begun: it will be taken again."""
+        state, out, lines, fired, buried = self._start
+        self.state.rollback(state)
+        del self.out[out:]
+        del self.lines[lines:]
+        del self.fired[fired:]
+        del self.buried[buried:]
+
 
 class Turn:
     """See the module. `rules` is None where the tenant has none."""
@@ -100,6 +133,7 @@ class Turn:
     __slots__ = (
         "_same",
         "device",
+        "hops",
         "key",
         "now_ms",
         "pending",
@@ -107,6 +141,7 @@ class Turn:
         "rules",
         "state",
         "tenant",
+        "told",
         "trace",
         "work",
     )
@@ -131,6 +166,8 @@ class Turn:
         self.device = device
         self.trace = record.headers.get(TRACE_ID) or cause
         self.pending: list[Pending] = []
+        self.hops = 0  # how many devices have passed on what this came of
+        self.told = 0  # devices that this turn has told
         self._same = {
             TRACE_ID: self.trace,
             CAUSE_ID: cause,
@@ -158,6 +195,14 @@ class Turn:
         part = self.state.get(self.key, TELEMETRY_PART)
         return part["values"] if part else {}
 
+    def relations(self) -> dict[str, dict[str, list[str]]]:
+        """Return how the device relates to others: `relations.relations_of`."""
+        return relations_of(self.state, self.key)
+
+    def tell(self, device: str, event_id: str, event: Any) -> None:
+        """Append an event of another device of the tenant to its log. MessageError: as `emit`."""
+        self.emit(DEVICE_EVENTS, event_id, event, key=device_key(self.tenant, device))
+
     def emit(
         self,
         topic: str,
@@ -165,8 +210,10 @@ class Turn:
         value: Any,
         partition: int | None = None,
         reply_to: str = "",
+        *,
+        key: str = "",
     ) -> None:
-        """Append a record for this device.
+        """Append a record for this device, or for that of `key`.
 
         MessageError: it cannot be told in JSON (code `encode`), or is too large (`output_size`).
         """
@@ -178,7 +225,7 @@ class Turn:
                 limit=self.work.limits.output_bytes_max,
             )
         headers = self._headers(event_id, reply_to)
-        self.work.out.append(Outgoing(topic, self.key, encoded, headers, partition))
+        self.work.out.append(Outgoing(topic, key or self.key, encoded, headers, partition))
 
     def request(self, event_id: str, value: Any, reply_to: str = "") -> None:
         """Append a record to `downlink.requested`, on this partition."""
@@ -196,9 +243,8 @@ class Turn:
         waiting = self.record.headers.get(REPLY_TO)
         if not waiting:
             return False
-        try:
-            to = _decode_reply_to(waiting)
-        except msgspec.DecodeError:
+        to = read_reply_to(waiting)
+        if to is None:
             return False
         answer = Reply(request=to.request, device=self.device, status=status, body=body)
         headers = self._headers(event_id)

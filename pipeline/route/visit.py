@@ -7,26 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from pipeline.errors import MessageError
 from pipeline.model.delivery import Delivery
 from pipeline.model.downlink import DownlinkRequest
-from pipeline.model.event import DeviceMessage, RequestedDownlink
+from pipeline.model.event import DeviceMessage, Position, RelationChange, RequestedDownlink
 from pipeline.model.record import derive_id
 from pipeline.model.uplink import Link
-from pipeline.route import alarms, attributes
+from pipeline.ports import Script, ScriptCall
+from pipeline.route import alarms, attributes, relations
 from pipeline.route.alarms import Alarm
 from pipeline.route.chain import Chain, Step
 from pipeline.route.message import Scope, plain
 from pipeline.route.node import FAILURE, Outcome
+from pipeline.route.origin import origin_of
+from pipeline.route.relations import Way
 from pipeline.route.storable import size_of
 from pipeline.route.turn import LogLine, Mark, Pending, Turn
 from pipeline.topics import delivery_topic
 
 TIMER_PREFIX = "timer/"
+CALL_PREFIX = "call/"
+CALLS_PART = "calls"
+
+Until = Literal["reply", "sent", "acknowledged"]
+"""What ends a call to the device: a later message of it, or how far the downlink has come."""
 
 
 class Start(NamedTuple):
@@ -110,6 +118,16 @@ class Visit:
             self.message, id=derive_id(self.message.id, f"n{mark}"), **changes
         )
 
+    def run_script(self, script: Script, argument: dict[str, Any]) -> Any:
+        """Return what a script made of an argument (operation `handle_message`). ScriptError: it
+        failed. It may end this turn, which is then taken again: see `scripts.py`.
+        """
+        turn = self._turn
+        call = ScriptCall(
+            tenant=turn.tenant, script=script, operation="handle_message", argument=argument
+        )
+        return turn.work.scripts.call(call)
+
     # What a node may do.
 
     def remember(self, value: Any) -> None:
@@ -128,7 +146,26 @@ class Visit:
 
         A time that is not ahead is the next millisecond.
         """
-        turn, timer = self._turn, f"{self.step.part}/{name}"
+        self._set_timer(f"{self.step.part}/{name}", at_ms, self._position(self.message, data))
+
+    def _position(self, message: DeviceMessage, data: Any) -> dict[str, Any]:
+        """Return where a message waits. MessageError (code `state`): it cannot be kept."""
+        turn = self._turn
+        position = {
+            "chain": self.step.chain,
+            "node": self.step.name,
+            "rules": turn.rules.version if turn.rules else "",
+            "trace": turn.trace,
+            "message": msgspec.to_builtins(
+                msgspec.structs.replace(message, link=None, window=None)
+            ),
+            "data": data,
+        }
+        size_of(position)
+        return position
+
+    def _set_timer(self, timer: str, at_ms: int, data: Any) -> None:
+        turn = self._turn
         entry = TIMER_PREFIX + timer
         timers_max = turn.work.limits.timers_max
         if turn.state.get(turn.key, entry) is None and (
@@ -138,18 +175,7 @@ class Visit:
                 f"the device has {timers_max} timers already", code="timers", limit=timers_max
             )
         due_ms = max(at_ms, self.now_ms + 1)
-        position = {
-            "chain": self.step.chain,
-            "node": self.step.name,
-            "rules": turn.rules.version if turn.rules else "",
-            "trace": turn.trace,
-            "message": msgspec.to_builtins(
-                msgspec.structs.replace(self.message, link=None, window=None)
-            ),
-            "data": data,
-        }
-        size_of(position)
-        turn.state.set_timer(turn.key, timer, due_ms, position)
+        turn.state.set_timer(turn.key, timer, due_ms, data)
         turn.state.put(turn.key, entry, due_ms)
 
     def cancel_wake(self, name: str) -> None:
@@ -229,8 +255,130 @@ class Visit:
         turn.emit(
             delivery_topic(turn.tenant, destination),
             event_id,
-            Delivery(event_id, turn.tenant, turn.device, destination, self.now_ms, body),
+            Delivery(
+                event_id,
+                turn.tenant,
+                turn.device,
+                destination,
+                self.now_ms,
+                body,
+                origin=origin_of(self.message, turn.known()),
+            ),
         )
+
+    def related(self, relation: str, way: Way) -> list[str]:
+        """Return the devices that this one relates to (`to`), or that relate to it (`from`)."""
+        return relations.others(self._turn.state, self._turn.key, way, relation)
+
+    def relate(self, relation: str, way: Way, other: str, *, present: bool) -> bool:
+        """Keep or forget a relation, and tell the other device; False: it was so before."""
+        turn = self._turn
+        state, key = turn.state, turn.key
+        if present:
+            limit = turn.work.limits.relations_max
+            changed = relations.put(state, key, way, relation, other, relations_max=limit)
+        else:
+            changed = relations.remove(state, key, way, relation, other)
+        if changed:
+            self.scope.pop("relations", None)
+            event = RelationChange(
+                id=self._id(),
+                tenant=turn.tenant,
+                device=other,
+                time_ms=self._time_ms,
+                relation=relation,
+                way=relations.back(way),
+                other=turn.device,
+                present=present,
+            )
+            turn.tell(other, event.id, event)
+        return changed
+
+    def tell(self, device: str, **changes: Any) -> None:
+        """Send this message, with `changes`, to another device of the tenant, which takes it as
+        one that it was told. MessageError: it was passed on too often (`hops`), or this turn tells
+        too many (`told`).
+        """
+        turn, limits = self._turn, self._turn.work.limits
+        if self.message.hops >= limits.hops_max:
+            raise MessageError(
+                f"it was passed on by {limits.hops_max} devices already",
+                code="hops",
+                limit=limits.hops_max,
+            )
+        turn.told += 1
+        if turn.told > limits.told_max:
+            raise MessageError(
+                f"one message tells {limits.told_max} devices at most",
+                code="told",
+                limit=limits.told_max,
+            )
+        event = msgspec.structs.replace(
+            self.message,
+            id=self._id(),
+            device=device,
+            teller=turn.device,
+            hops=self.message.hops + 1,
+            integration="",
+            dev_eui="",
+            customer="",
+            group="",
+            link=None,
+            window=None,
+            **changes,
+        )
+        turn.tell(device, event.id, event)
+
+    def here(self) -> Position:
+        """Return the position of this node."""
+        return Position(self.step.chain, self.step.name)
+
+    def scope_of(self, message: DeviceMessage) -> Scope:
+        """Return what expressions see of a message that this node made."""
+        return Scope(message, self._turn)
+
+    def call(self, destination: str, body: Any, until_ms: int, data: Any = None) -> str:
+        """Hand a body to a sink and let this message wait for the answer: `apply_reply` gets it,
+        or that there was none by `until_ms`. Returns the call's id.
+        """
+        turn = self._turn
+        event_id = self._id()
+        self._await(event_id, self.message, until_ms, data)
+        turn.emit(
+            delivery_topic(turn.tenant, destination),
+            event_id,
+            Delivery(
+                event_id,
+                turn.tenant,
+                turn.device,
+                destination,
+                self.now_ms,
+                body,
+                awaited=True,
+                expires_at_ms=until_ms,
+            ),
+        )
+        return event_id
+
+    def call_device(
+        self, request: DownlinkRequest, message: DeviceMessage, until_ms: int, data: dict[str, Any]
+    ) -> str:
+        """Ask for a downlink and let `message` wait for the device's reply, as `call` does."""
+        turn = self._turn
+        call = self.send_downlink(request)
+        self._await(call, message, until_ms, data)
+        turn.state.put(turn.key, CALLS_PART, [*(turn.state.get(turn.key, CALLS_PART) or ()), call])
+        return call
+
+    def _await(self, call: str, message: DeviceMessage, until_ms: int, data: Any) -> None:
+        turn = self._turn
+        calls_max = turn.work.limits.calls_max
+        if sum(1 for _ in turn.state.scan(turn.key, CALL_PREFIX)) >= calls_max:
+            raise MessageError(
+                f"the device waits for {calls_max} calls already", code="calls", limit=calls_max
+            )
+        turn.state.put(turn.key, CALL_PREFIX + call, self._position(message, data))
+        self._set_timer(CALL_PREFIX + call, until_ms, {"trace": turn.trace})
 
     def log(self, level: str, message: str) -> None:
         """Say something in the log."""

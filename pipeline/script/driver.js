@@ -372,6 +372,18 @@
       if (!normalizeUplink) throw missing('normalizeUplink');
       return normalized(normalizeUplink({data: argument.data}));
     },
+    // A message in a rule chain: any JSON comes out. A body has ThingsBoard's names.
+    handle_message(argument) {
+      const [handleMessage, Body] = factory.call(global, 4);
+      if (!handleMessage && !Body) throw missing('handleMessage');
+      const {telemetry, metadata, msgType} = argument;
+      const result = handleMessage ? handleMessage(argument)
+        : Body(telemetry, metadata, msgType, {});
+      if (result instanceof NativePromise) {
+        throw refuse('the script returned a Promise; a script cannot wait');
+      }
+      return toJson(result, 'the result');
+    },
   };
 
   // ---- errors ----

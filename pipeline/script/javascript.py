@@ -69,6 +69,7 @@ _NAMES = (
     ("encodeDownlink", "Encoder", "Encode"),
     ("decodeDownlink",),
     ("normalizeUplink",),
+    ("handleMessage", "Encoder"),  # the second is a body
 )
 # `ArrayBuffer` is another word.
 _NAMES_BUFFER = re.compile(r"\bBuffer\b|\brequire\(\s*['\"](?:node:)?buffer['\"]\s*\)")

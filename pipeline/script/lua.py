@@ -5,7 +5,7 @@ No Python object ever enters Lua, not even a string: what goes in are tables of 
 and lupa's own `python` table is out of reach as everything that driver.lua does not name.
 
 A script defines `decode_uplink(input)`, `encode_downlink(input)`, `decode_downlink(input)`,
-`normalize_uplink(input)`.
+`normalize_uplink(input)`, `handle_message(input)`.
 `input` has the names of JavaScript's in snake case (`f_port`, `recv_time`, `variables`, `data`,
 `msg_type`, …); `bytes` (contract thingsboard: `payload`, and `bytes` too) is a string.
 Results have the shapes of JavaScript's: `{data = {}, warnings = {}, errors = {}}` and
@@ -37,7 +37,13 @@ _DRIVER = Path(__file__).with_name("driver.lua").read_text(encoding="utf-8")
 _HOOK_INSTRUCTIONS = 5_000  # about 50 µs between two looks at the clock
 _SYNTAX = re.compile(r"^\(script\):(\d+): (.*)$", re.DOTALL)
 _STEPS_MAX = 100  # characters of a path in an error
-_NAMES = (b"decode_uplink", b"encode_downlink", b"decode_downlink", b"normalize_uplink")
+_NAMES = (
+    b"decode_uplink",
+    b"encode_downlink",
+    b"decode_downlink",
+    b"normalize_uplink",
+    b"handle_message",
+)
 _INTEGERS = range(-(2**63), 2**63)
 _Outcome = dict[str, Any]
 
@@ -167,6 +173,8 @@ class Lua:
             return self._failure(request.source, operation, kind, rest)
         values = _Values(world.table_type, self._budget, self._limits["depth_max"])
         result = rest[0] if rest else None
+        if operation == "handle_message":
+            return {"value": values.plain(result, "the result")}
         if type(result) is not world.table_type:
             raise _Refused(f"{operation} returned {_kind(result)} where a table is needed")
         return {"value": self._value(request, values, result)}

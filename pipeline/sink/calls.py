@@ -14,6 +14,7 @@ from base64 import b64encode
 from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 from functools import cache
+from typing import Any
 
 import httpx
 import msgspec
@@ -29,6 +30,7 @@ RESPONSE_SHOWN_BYTES = 1_024  # how much of it a dead letter shows
 KEEP_ALIVE_S = 4.0  # Below the 5 s of common servers (uvicorn, Node.js), which would close first.
 EPOCH_FROM = 1_000_000_000  # A reset past this is a date in epoch seconds (GitHub's way).
 SECRET_LENGTH_MIN = 6  # Shorter values would blot out ordinary words.
+_decode_body = msgspec.json.Decoder().decode
 _DEFAULTS = {"user-agent": USER_AGENT, "accept": "*/*", "accept-encoding": "identity"}
 TIMED_OUT = 408
 TOO_MANY = 429
@@ -208,6 +210,19 @@ def judge(
         uncertain = status != TOO_MANY
         return Result(Verdict.POSTPONED, "status", message, detail, pause_s, uncertain)
     return Result(Verdict.REFUSED, "rejected", message, detail, pause_s)
+
+
+def answered(answer: Answer) -> dict[str, Any]:
+    """Return what a chain gets that waits for the answer: its `status`, and its `body` as JSON, or
+    as text where it is none. Of a body longer than `RESPONSE_BYTES_MAX` only the beginning is read.
+    """
+    body: Any = None
+    if answer.body:
+        try:
+            body = _decode_body(answer.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            body = answer.body.decode(errors="replace")
+    return {"status": answer.status, "body": body}
 
 
 def unanswered(error: RetryableError) -> Result:

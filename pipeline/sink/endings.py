@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from pipeline.model.dead_letter import bury
 from pipeline.model.delivery import Delivery
 from pipeline.model.downlink import State
-from pipeline.model.event import DownlinkReport
+from pipeline.model.event import CallEnded, DeviceEvent, DownlinkReport
 from pipeline.model.record import (
     EVENT_ID,
     RULES_VERSION,
@@ -82,7 +82,11 @@ Ending = Callable[[Record, Delivery, Ended, int], list[Outgoing]]
 
 
 def sink_ending(record: Record, delivery: Delivery, ended: Ended, now_ms: int) -> list[Outgoing]:
-    """Bury what was refused or given up; what was delivered leaves nothing behind."""
+    """Bury what was refused or given up; what was delivered leaves nothing behind. Where a chain
+    waits for the answer, it is told either.
+    """
+    if delivery.awaited:
+        return [_call_ended(record, delivery, ended, now_ms)]
     if ended.how is How.DELIVERED:
         return []
     detail = ended.detail | {"destination": delivery.destination}
@@ -99,6 +103,27 @@ def sink_ending(record: Record, delivery: Delivery, ended: Ended, now_ms: int) -
     ]
 
 
+def _call_ended(record: Record, delivery: Delivery, ended: Ended, now_ms: int) -> Outgoing:
+    """Tell the device's log how a call ended; the chain that waits decides what that means."""
+    event = CallEnded(
+        id=derive_id(delivery.id, "ended"),
+        tenant=delivery.tenant,
+        device=delivery.device,
+        time_ms=now_ms,
+        call=delivery.id,
+        how=_HOW.get(ended.how, "failed"),
+        answer=ended.result.answer,
+        reason=ended.reason,
+        message=ended.message if ended.reason else "",
+        detail={} if ended.how is How.DELIVERED else ended.detail,
+    )
+    return _event(record, delivery, event.id, event)
+
+
+_HOW: dict[How, Literal["replied", "timeout"]] = {
+    How.DELIVERED: "replied",
+    How.EXPIRED: "timeout",
+}
 _STATES = {
     How.DELIVERED: State.SENT,
     How.REFUSED: State.FAILED,
@@ -139,15 +164,20 @@ def downlink_ending(
         ),
         integration=integration_of(delivery.destination),
     )
+    return [_event(record, delivery, event.id, event)]
+
+
+def _event(record: Record, delivery: Delivery, event_id: str, event: DeviceEvent) -> Outgoing:
+    """Return an event of the delivery's device."""
     headers = headers_of(
-        event_id=event.id,
+        event_id=event_id,
         trace=record.headers.get(TRACE_ID, ""),
         cause=record.headers.get(EVENT_ID, delivery.id),
         tenant=delivery.tenant,
         rules=record.headers.get(RULES_VERSION, ""),
     )
     key = device_key(delivery.tenant, delivery.device)
-    return [Outgoing(topic=DEVICE_EVENTS, key=key, value=_encode(event), headers=headers)]
+    return Outgoing(topic=DEVICE_EVENTS, key=key, value=_encode(event), headers=headers)
 
 
 def unreadable(record: Record, message: str, now_ms: int) -> Outgoing:

@@ -18,7 +18,7 @@ from pipeline.errors import MessageError, RetryableError
 from pipeline.integrations.dialect import path_segment
 from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call
-from pipeline.sink.calls import USER_AGENT, Caller, judge, unanswered
+from pipeline.sink.calls import USER_AGENT, Caller, answered, judge, unanswered
 from pipeline.sink.retry import RetryConfig, Seconds
 from pipeline.sink.transport import Context, Result, Verdict
 
@@ -121,7 +121,11 @@ class HttpSink:
         await self._caller.close()
 
     async def deliver(self, batch: Sequence[Delivery]) -> list[Result]:
-        """Send one request, or, where an array was refused, several in order."""
+        """Send one request, or, where an array was refused, several in order; one each where a
+        chain waits for an answer.
+        """
+        if len(batch) > 1 and any(delivery.awaited for delivery in batch):
+            return await self._one_by_one(batch)
         result = await self._send(batch)
         about_all = result.detail.get("status") in _ABOUT_ALL
         if result.verdict is not Verdict.REFUSED or len(batch) == 1 or about_all:
@@ -133,6 +137,14 @@ class HttpSink:
                 return [*first, *[earlier] * (len(batch) - half)]
         return [*first, *await self.deliver(batch[half:])]
 
+    async def _one_by_one(self, batch: Sequence[Delivery]) -> list[Result]:
+        results: list[Result] = []
+        for delivery in batch:
+            results += await self.deliver([delivery])
+            if results[-1].verdict is Verdict.POSTPONED:
+                break
+        return [*results, *results[-1:] * (len(batch) - len(results))]
+
     async def _send(self, batch: Sequence[Delivery]) -> Result:
         try:
             answer = await self._caller.call(self._call(batch))
@@ -142,12 +154,15 @@ class HttpSink:
             return Result(Verdict.REFUSED, "too_deep", "the body is nested too deeply for JSON")
         except MessageError as error:
             return Result(Verdict.REFUSED, error.code, error.message, error.detail)
-        return judge(
+        result = judge(
             answer,
             now_ms=self._context.now_ms(),
             pause_s_max=self._context.settings.retry_after_s_max,
             secrets=self._secrets,
         )
+        if batch[0].awaited and result.verdict is Verdict.DELIVERED:
+            return msgspec.structs.replace(result, answer=answered(answer))
+        return result
 
     def _call(self, batch: Sequence[Delivery]) -> Call:
         if self._config.batch == 1:

@@ -55,7 +55,8 @@ class Entry:
         self.in_flight = False
         self.gone = False  # its partition went to another worker, which delivers it again
         self.watched = False
-        self.expires_at_ms = delivery.downlink.expires_at_ms if delivery.downlink else None
+        of_downlink = delivery.downlink.expires_at_ms if delivery.downlink else None
+        self.expires_at_ms = delivery.expires_at_ms or of_downlink
 
 
 class _Place:

@@ -36,7 +36,8 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `reason` is a short code, `message` a sentence, `detail` JSON that helps whoever mends it.
     `pause_s`: the destination asked for so long without requests; None: it said nothing.
-    `uncertain`: it may have arrived all the same (a timeout, a 5xx).
+    `uncertain`: it may have arrived all the same (a timeout, a 5xx). `answer` is JSON: what the
+    destination said to a delivery that is `awaited`.
     """
 
     verdict: Verdict
@@ -45,6 +46,7 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: dict[str, Any] = {}
     pause_s: float | None = None
     uncertain: bool = False
+    answer: Any = None
 
 
 DELIVERED = Result(Verdict.DELIVERED)

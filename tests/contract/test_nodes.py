@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -10,8 +11,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
+from pipeline.metrics import Registry
 from pipeline.model.event import DeviceMessage
-from pipeline.ports import DeviceState
+from pipeline.ports import DeviceState, ScriptPort
 from pipeline.route.chain import ChainConfig, Rules
 from pipeline.route.limits import Limits
 from pipeline.route.node import FAILURE, Node, example, nodes
@@ -19,6 +21,7 @@ from pipeline.route.parse import chain_schema, parse_chain
 from pipeline.route.turn import Turn, Work
 from pipeline.route.visit import Visit
 from pipeline.rulebook.catalogue import Known
+from pipeline.script import ScriptLimits, ScriptProcesses
 from tests.unit.route.bench import KEY, START_MS, Bench, record, rulebook, uplink, yaml
 
 NODES = nodes()
@@ -54,10 +57,13 @@ def parts() -> dict[str, Any]:
     return {"attributes/shared": {"values": {"target": 20}, "times": {"target": START_MS}}}
 
 
-def visit_of(config: ChainConfig, message: DeviceMessage) -> tuple[Visit, Work]:
+def visit_of(
+    config: ChainConfig, message: DeviceMessage, scripts: ScriptPort
+) -> tuple[Visit, Work]:
     """The first node's visit of a message, on a state of its own."""
     state = DeviceState(lambda _key: parts())
-    work = Work(state, 3, START_MS, Limits())
+    work = Work(state, 3, START_MS, Limits(), scripts)
+    work.scripts.alone = True
     sub, _ = parse_chain(yaml(HOUSEKEEPING), KNOWN)
     assert sub is not None
     rules = Rules("t", "v1", [config, sub])
@@ -66,11 +72,18 @@ def visit_of(config: ChainConfig, message: DeviceMessage) -> tuple[Visit, Work]:
     return Visit(turn, chain, message, base=message.id, time_ms=message.time_ms), work
 
 
+@pytest.fixture(scope="module")
+def scripts() -> Iterator[ScriptPort]:
+    processes = ScriptProcesses(ScriptLimits(), Registry())
+    yield processes
+    processes.close()
+
+
 @pytest.mark.parametrize("node", NODES.values(), ids=NODES)
-def test_example_runs(node: type[Node]) -> None:
+def test_example_runs(node: type[Node], scripts: ScriptPort) -> None:
     """The docstring's example is a chain without faults that runs on plain messages."""
     assert any(item.get(node.verb) is not None for item in document(node)["nodes"])
-    bench = Bench(rulebook(HOUSEKEEPING, _text(node)))
+    bench = Bench(rulebook(HOUSEKEEPING, _text(node)), scripts=scripts)
     bench.parts[KEY] = parts()
 
     made = bench.take(
@@ -120,7 +133,7 @@ def test_outlets_are_declared(node: type[Node]) -> None:
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=["fine", "warm", "warm and empty"])
 @pytest.mark.parametrize("node", NODES.values(), ids=NODES)
-def test_apply_is_pure(node: type[Node], sample: dict[str, Any]) -> None:
+def test_apply_is_pure(node: type[Node], sample: dict[str, Any], scripts: ScriptPort) -> None:
     """The same visit gives the same outcome, outputs and state; the message stays as it was; the
     outlets that it leaves by are among its links.
     """
@@ -129,7 +142,7 @@ def test_apply_is_pure(node: type[Node], sample: dict[str, Any]) -> None:
         config = parsed(node)
         message = uplink(**copy.deepcopy(sample))
         before = msgspec.json.encode(message)
-        visit, work = visit_of(config, message)
+        visit, work = visit_of(config, message, scripts)
         first = config.nodes[0]
 
         outcome = first.apply(visit)

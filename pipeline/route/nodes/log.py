@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pipeline.route.fields import Part, TemplateText
 from pipeline.route.node import Onward, Outcome
+from pipeline.route.turn import encode
 from pipeline.route.visit import Visit
 
 
@@ -29,7 +30,10 @@ class Log(Onward):
 
     def apply(self, visit: Visit) -> Outcome:
         """Say it; return `then`."""
-        visit.log(self.log.level, self.log.message(visit.scope))
+        message = self.log.message(visit.scope)
+        # One `${ … }` alone gives whatever it is: a number, a list.
+        text = message if isinstance(message, str) else encode(message).decode()
+        visit.log(self.log.level, text)
         return "then"
 
 

@@ -9,18 +9,19 @@ from pydantic import Field, field_validator
 
 from pipeline.model.uplink import MessageType
 from pipeline.route.fields import FieldFault, Target
-from pipeline.route.message import ATTRIBUTES_UPDATED
+from pipeline.route.message import ATTRIBUTES_UPDATED, TOLD
 from pipeline.route.node import Link, Node, Outcome
 from pipeline.route.visit import Visit
 from pipeline.rulebook.catalogue import suggest
 
-_TYPES = (*get_args(MessageType), ATTRIBUTES_UPDATED)
+_TYPES = (*get_args(MessageType), ATTRIBUTES_UPDATED, TOLD)
 
 
 class MatchType(Node):
     """Sends the message on by its type.
 
-    Types are `uplink`, `join`, `location`, `service_data`, `status`, `attributes_updated`.
+    Types are `uplink`, `join`, `location`, `service_data`, `status`, `attributes_updated`,
+    `told` (by another device).
     One that is not named leaves by `otherwise`. For the type of the device, use `switch` with
     `device.type == "…"`. Outlets are called as the nodes that they lead to.
 

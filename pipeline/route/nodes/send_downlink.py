@@ -11,6 +11,7 @@ from pydantic import Field, StrictBool, model_validator
 from pipeline.errors import MessageError
 from pipeline.model.downlink import DownlinkRequest, Priority, QueueWord, queue_mode
 from pipeline.route.fields import BytesTemplate, Part, TemplateMap, TemplatePort, TemplateText
+from pipeline.route.message import Scope
 from pipeline.route.node import Onward, Outcome
 from pipeline.route.visit import Visit
 from pipeline.rulebook.duration import Duration
@@ -64,23 +65,27 @@ class SendDownlink(Onward):
 
     def apply(self, visit: Visit) -> Outcome:
         """Ask for the downlink; return `then`."""
-        config, scope = self.send_downlink, visit.scope
-        expires_at_ms = None
-        if config.expires_in is not None:
-            expires_at_ms = visit.now_ms + round(config.expires_in * 1_000)
-        visit.send_downlink(
-            DownlinkRequest(
-                payload=None if config.raw is None else _bytes(config.raw(scope)),
-                fields=None if config.payload is None else config.payload(scope),
-                f_port=None if config.f_port is None else _port(config.f_port(scope)),
-                confirmed=config.confirmed,
-                queue=queue_mode(config.queue),
-                priority=config.priority,
-                expires_at_ms=expires_at_ms,
-                supersede_key=str(config.supersede_key(scope)) if config.supersede_key else "",
-            )
-        )
+        visit.send_downlink(request_of(self.send_downlink, visit.scope, visit.now_ms))
         return "then"
+
+
+def request_of(config: DownlinkConfig, scope: Scope, now_ms: int) -> DownlinkRequest:
+    """Return what a user wrote of a downlink, filled in. MessageError: an expression gives what
+    cannot be (codes `f_port`, `downlink_bytes`, `payload_length`), or fails.
+    """
+    expires_at_ms = None
+    if config.expires_in is not None:
+        expires_at_ms = now_ms + round(config.expires_in * 1_000)
+    return DownlinkRequest(
+        payload=None if config.raw is None else _bytes(config.raw(scope)),
+        fields=None if config.payload is None else config.payload(scope),
+        f_port=None if config.f_port is None else _port(config.f_port(scope)),
+        confirmed=config.confirmed,
+        queue=queue_mode(config.queue),
+        priority=config.priority,
+        expires_at_ms=expires_at_ms,
+        supersede_key=str(config.supersede_key(scope)) if config.supersede_key else "",
+    )
 
 
 def _port(value: Any) -> int:

@@ -25,7 +25,7 @@ from pipeline.model.record import (
 )
 from pipeline.model.reply import Reply
 from pipeline.model.uplink import Link
-from pipeline.ports import Batch, DeviceState, DueTimer
+from pipeline.ports import Batch, DeviceState, DueTimer, ScriptPort
 from pipeline.route.limits import Limits
 from pipeline.route.parse import check_chains, parse_chain
 from pipeline.route.stage import Route
@@ -142,12 +142,17 @@ class Bench:
     timers: dict[tuple[str, str], tuple[int, Any]] = field(default_factory=dict)
     lines: list[LogLine] = field(default_factory=list)
     writes: list[tuple[str, str]] = field(default_factory=list)
+    scripts: ScriptPort | None = None
 
     def __post_init__(self) -> None:
         self.metrics = Registry()
         self.books = {"t": self.book}
         self.stage = Route(
-            lambda: self.books, self.metrics, log=self.lines.extend, limits=self.limits
+            lambda: self.books,
+            self.metrics,
+            log=self.lines.extend,
+            limits=self.limits,
+            scripts=self.scripts,
         )
 
     def take(self, *records: Record, timers: Iterable[DueTimer] = ()) -> Made:

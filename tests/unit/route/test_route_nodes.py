@@ -260,3 +260,12 @@ def test_log_is_data() -> None:
     (line,) = bench.lines
     assert (line.level, line.message, line.tenant, line.device) == ("error", "20.5 °C", "t", "dev")
     assert (line.chain, line.node, line.event_id) == ("main", "a", "u1.0")
+
+
+@pytest.mark.parametrize(("value", "text"), [("20.5", "20.5"), ("[1, 'a']", '[1,"a"]')])
+def test_log_of_what_is_no_text(value: str, text: str) -> None:
+    """An expression alone that gives no text is said as JSON."""
+    bench, made = run(f'  - {{name: a, log: {{message: "${{{value}}}"}}}}')
+
+    assert made.letters == []
+    assert [line.message for line in bench.lines] == [text]
