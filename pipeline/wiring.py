@@ -43,6 +43,7 @@ from pipeline.rulebook.reload import Reload
 from pipeline.rulebook.watch import FolderWatch, RulesSource
 from pipeline.script import ScriptFindings, ScriptLimits, ScriptProcesses, check_script
 from pipeline.settings import EMBEDDED, Settings
+from pipeline.sink.asking import Asker
 from pipeline.sink.transport import config_models
 from pipeline.sink.worker import Sinks
 from pipeline.stream.engine import SqliteEngine
@@ -399,6 +400,7 @@ class Funicular:
                 f"{settings.log_url.partition(':')[0]} needs {error.name}:"
                 " pip install 'funicular[kafka]' (or [faust])"
             ) from None
+        self._asker = Asker()
         self.door, self.sinks, self.status = self._edges()
         self._started = False
         self._gauges: asyncio.Task[None] | None = None
@@ -427,6 +429,7 @@ class Funicular:
             time_ordered_ids(wall_clock_ms),
             wall_clock_ms,
             self._backbone.unready,
+            self._asker,
         )
         return door, sinks, None
 
@@ -530,6 +533,7 @@ class Funicular:
         for server in (self.door, self.status):
             if server is not None:
                 await server.stop()
+        await self._asker.close()
         if isinstance(self._backbone, Embedded):
             await asyncio.to_thread(self._backbone.engine.stop, self.settings.stop_timeout_s)
         if self.sinks is not None:

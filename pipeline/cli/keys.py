@@ -18,7 +18,7 @@ def keys() -> None:
     """
 
 
-_RIGHTS = ["read", "write", "admin"]
+_RIGHTS = ["read", "write", "downlink", "admin"]
 
 
 @keys.command("create")
@@ -31,7 +31,8 @@ _RIGHTS = ["read", "write", "admin"]
     type=click.Choice(_RIGHTS),
     default=["read"],
     show_default=True,
-    help="read: states; write: attributes, downlinks; admin: forget devices.",
+    help="read: states; write: attributes, downlinks; downlink: ask for downlinks, no more;"
+    " admin: forget devices, replay dead letters.",
 )
 @click.option("--note", default="", help="What it is for, to know it again in the list.")
 @data_option

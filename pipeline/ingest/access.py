@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import IPv6Address, ip_address
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from pipeline.model.http import Response
@@ -34,6 +35,13 @@ _NO_KEYS = problem(
 )
 
 
+class Known(NamedTuple):
+    """Who asks, and of which tenant; empty: no key says it."""
+
+    by: str
+    tenant: str
+
+
 class Access:
     """Decides by the keys. `host` is the address that the server listens on."""
 
@@ -54,6 +62,23 @@ class Access:
         if key.tenant != tenant:
             return problem(403, "forbidden", f"this key is not of tenant {tenant[:100]!r}")
         return _with_right(key, right)
+
+    def identify(
+        self, headers: Mapping[str, str], peer: str, rights: tuple[Right, ...], shown: str = ""
+    ) -> Known | Response:
+        """Return who asks where the address names no tenant, but the key: `shown`, or that of the
+        headers. The key needs one of `rights`. Without any key configured: LOCAL, of no tenant.
+        """
+        if not self._keys.configured:
+            local = self._bound_to_loopback and is_local(headers, peer)
+            return Known(LOCAL, "") if local else _NO_KEYS
+        key = self._keys.find(shown.strip()) if shown else self._key(headers)
+        if key is None:
+            return _UNKNOWN_KEY
+        for right in rights:
+            if right in key.rights:
+                return Known(f"key {key.id}", key.tenant)
+        return problem(403, "forbidden", f"this key has no right to {rights[0]}", right=rights[0])
 
     def check_metrics(self, headers: Mapping[str, str], peer: str) -> str | Response:
         """Likewise for `/metrics`, which this machine may always read, and any key that reads."""

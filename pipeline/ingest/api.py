@@ -1,46 +1,38 @@
-"""The API: a command or a query in, an event on `device.events`, its owner's reply out.
+"""The API: a command or a query in, what its device's owner replied out.
 
-A reply of the owner says that all that was appended before is done: reads follow writes.
 Knows no transport: the server hands in requests and writes answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
 import orjson
-import structlog
 
-from pipeline.errors import MessageError, RetryableError
+from pipeline.errors import MessageError
 from pipeline.integrations.dialect import check_device_name
 from pipeline.model.event import Query
 from pipeline.model.http import Response
-from pipeline.model.record import REPLY_TO, Outgoing, device_key, headers_of
-from pipeline.model.reply import Reply, ReplyTo
-from pipeline.ports import Log
+from pipeline.model.reply import Reply
 from pipeline.rulebook.book import Rulebooks
-from pipeline.topics import DEVICE_EVENTS
 
 from .access import Access
 from .commands import (
     ATTRIBUTES_MAX,
     RIGHTS,
-    Command,
-    Origin,
     Target,
     command_of,
     delete_attributes,
     parse_path,
 )
-from .door import busy
+from .idempotency import check_key
+from .network_queues import NetworkQueues
+from .owner import Command, Owners
 from .problem import JSON, of_message, problem
-from .settings import IngestSettings
-from .waiting import Waiting
 
 _encode = msgspec.json.Encoder().encode
-_log = structlog.get_logger(__name__)
 
 
 class Admitted(NamedTuple):
@@ -49,29 +41,19 @@ class Admitted(NamedTuple):
     target: Target
     method: str
     by: str
+    idempotency_key: str = ""
 
 
 class Api:
     """Takes the API's requests. `admit` comes before the body is read, `handle` after."""
 
     def __init__(
-        self,
-        log: Log,
-        rulebooks: Rulebooks,
-        waiting: Waiting,
-        access: Access,
-        settings: IngestSettings,
-        *,
-        new_id: Callable[[], str],
-        now_ms: Callable[[], int],
+        self, owners: Owners, rulebooks: Rulebooks, access: Access, queues: NetworkQueues
     ) -> None:
-        self._log = log
+        self._owners = owners
         self._rulebooks = rulebooks
-        self._waiting = waiting
         self._access = access
-        self._settings = settings
-        self._new_id = new_id
-        self._now_ms = now_ms
+        self._queues = queues
 
     def admit(
         self, method: str, path: str, headers: Mapping[str, str], peer: str
@@ -95,76 +77,43 @@ class Api:
             return problem(404, "no_tenant", f"there is no tenant {target.tenant[:100]!r}")
         try:
             check_device_name(target.device)
+            key = check_key(headers) if method == "POST" else ""
         except MessageError as error:
             return of_message(error)
-        return Admitted(target, method, by)
+        return Admitted(target, method, by, key)
 
     async def handle(self, admitted: Admitted, query: Mapping[str, str], body: bytes) -> Response:
         """Return the owner's answer; 504 where it does not answer in `api_timeout_s`."""
-        target, method, by = admitted
+        target, method, by, key = admitted
         try:
             if target.resource == "attributes" and method == "DELETE" and "keys" not in query:
                 return await self._delete_all(target, by)
-            command = command_of(target, method, query, body, self._origin(by))
+            command = command_of(target, method, query, body, self._owners.origin(by), key)
         except MessageError as error:
             return of_message(error)
         return await self._ask(command)
 
     async def _delete_all(self, target: Target, by: str) -> Response:
         """Delete the attributes that the scope has now: ask for their names, then delete them."""
-        answer = await self._ask(command_of(target, "GET", {}, b"", self._origin(by)))
+        answer = await self._ask(command_of(target, "GET", {}, b"", self._owners.origin(by)))
         if answer.status != 200:
             return answer
         names = tuple(orjson.loads(answer.body))
         for start in range(0, len(names), ATTRIBUTES_MAX):
             some = names[start : start + ATTRIBUTES_MAX]
-            answer = await self._ask(delete_attributes(target, some, self._origin(by)))
+            answer = await self._ask(delete_attributes(target, some, self._owners.origin(by)))
             if answer.status != 200:
                 break
         return answer
 
-    def _origin(self, by: str) -> Origin:
-        return Origin(self._new_id(), self._now_ms(), by)
-
     async def _ask(self, command: Command) -> Response:
-        """Append the command and wait for its owner's reply."""
-        waiter = self._waiting.open(command.id)
-        if waiter is None:
-            return busy("too many requests wait for their answer", self._settings)
-        timeout_s = self._settings.api_timeout_s
-        try:
-            await self._log.append((self._record(command, timeout_s),))
-            replies = await waiter.replies(timeout_s)
-        except RetryableError as error:
-            _log.warning("a command was not taken", error=error.message)
-            return busy(
-                "the request cannot be stored now; nothing was taken",
-                self._settings,
-                code=error.code,
-                retry_after_s=error.retry_after_s,
-            )
-        finally:
-            self._waiting.close(waiter)
-        return _response(replies[0]) if replies else _late(command, timeout_s)
-
-    def _record(self, command: Command, timeout_s: float) -> Outgoing:
-        book = self._rulebooks().get(command.tenant)
-        headers = headers_of(
-            event_id=command.id,
-            trace=command.id,
-            cause=command.id,
-            tenant=command.tenant,
-            rules=book.version if book is not None else "",
-        )
-        reply_to = ReplyTo(
-            instance=self._waiting.instance,
-            request=command.id,
-            deadline_ms=command.time_ms + round(timeout_s * 1_000),
-            partition=self._waiting.partition,
-        )
-        headers[REPLY_TO] = _encode(reply_to).decode()
-        key = device_key(command.tenant, command.device)
-        return Outgoing(DEVICE_EVENTS, key, _encode(command), headers)
+        reply = await self._owners.ask(command)
+        if isinstance(reply, Response):
+            return reply
+        if isinstance(command, Query) and command.network_server and reply.status == 200:
+            shown = await self._queues.show(command.tenant, reply.links)
+            reply = msgspec.structs.replace(reply, body={**reply.body, "network_servers": shown})
+        return _response(reply)
 
 
 def _response(reply: Reply) -> Response:
@@ -172,14 +121,3 @@ def _response(reply: Reply) -> Response:
         return Response(status=204)
     body = b"{}" if reply.body is None else _encode(reply.body)
     return Response(status=reply.status, body=body, headers=JSON)
-
-
-def _late(command: Command, timeout_s: float) -> Response:
-    if isinstance(command, Query):
-        said = f"the owner of the device did not answer within {timeout_s:g} s; ask again"
-    else:
-        said = (
-            f"the owner of the device did not answer within {timeout_s:g} s; the command is"
-            " stored and will be done: do not send it again"
-        )
-    return problem(504, "timeout", said, id=command.id)

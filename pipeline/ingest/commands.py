@@ -14,11 +14,17 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 from urllib.parse import unquote
 
 import msgspec
-import orjson
 from msgspec import Meta
 
 from pipeline.errors import MessageError
-from pipeline.model.downlink import DownlinkRequest, Priority, QueueWord, queue_mode
+from pipeline.model.downlink import (
+    CORRELATION_ID_LENGTH_MAX,
+    CORRELATION_IDS_MAX,
+    DownlinkRequest,
+    Priority,
+    QueueWord,
+    queue_mode,
+)
 from pipeline.model.event import (
     AttributesChange,
     Cancel,
@@ -29,20 +35,19 @@ from pipeline.model.event import (
 )
 from pipeline.rulebook.duration import parse_duration
 
+from .idempotency import idempotency_of
+from .json_body import json_object
 from .keys import Right
+from .owner import Command, Origin
 
 PREFIX = "/api/v1/tenants/"
 ATTRIBUTE_NAME_LENGTH_MAX = 255
 ATTRIBUTES_MAX = 1_000
 """In one change."""
-DEPTH_MAX = 32
-"""Of objects and lists in a value."""
 EXPIRES_IN_MAX_MS = 366 * 86_400_000
 SCOPES: tuple[str, ...] = get_args(Scope)
 
 Resource = Literal["device", "attributes", "downlinks", "downlink"]
-Command = AttributesChange | Query | DownlinkCommand | Cancel | Forget
-
 RIGHTS: Mapping[tuple[Resource, str], Right] = {
     ("device", "GET"): "read",
     ("device", "DELETE"): "admin",
@@ -67,14 +72,6 @@ class Target(NamedTuple):
     item: str = ""
 
 
-class Origin(NamedTuple):
-    """Of a command: its new id, the time, and who asks."""
-
-    id: str
-    now_ms: int
-    by: str
-
-
 class DownlinkBody(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `POST …/downlinks`: exactly one of `payload` (base64) and `fields`."""
 
@@ -88,6 +85,10 @@ class DownlinkBody(msgspec.Struct, forbid_unknown_fields=True):
     expires_at: str | None = None
     supersede_key: Annotated[str, Meta(max_length=128)] = ""
     integration: Annotated[str, Meta(max_length=128)] = ""
+    correlation_ids: Annotated[
+        list[Annotated[str, Meta(max_length=CORRELATION_ID_LENGTH_MAX)]],
+        Meta(max_length=CORRELATION_IDS_MAX),
+    ] = []
 
 
 def parse_path(path: str) -> Target | None:
@@ -117,8 +118,13 @@ def parse_path(path: str) -> Target | None:
     return Target(tenant, device, resource, item)
 
 
-def command_of(
-    target: Target, method: str, query: Mapping[str, str], body: bytes, origin: Origin
+def command_of(  # noqa: PLR0917 - the parts of one request
+    target: Target,
+    method: str,
+    query: Mapping[str, str],
+    body: bytes,
+    origin: Origin,
+    idempotency_key: str = "",
 ) -> Command:
     """Return the event for the device's owner. `method` is one that RIGHTS has for the resource.
 
@@ -135,13 +141,31 @@ def command_of(
         if method == "DELETE":
             return delete_attributes(target, _names(query["keys"].split(",")), origin)
         return _change_attributes(target, body, origin)
+    with_network_server = not target.item and _flag(query, "network_server")
     if method == "DELETE":
         return Cancel(
-            origin.id, target.tenant, target.device, origin.now_ms, target.item, origin.by
+            origin.id,
+            target.tenant,
+            target.device,
+            origin.now_ms,
+            target.item,
+            origin.by,
+            network_server=with_network_server,
         )
     if method == "POST":
-        return _downlink(target, body, origin)
-    return _query(target, origin, "downlink" if target.item else "downlinks")
+        command = _downlink(target, body, origin)
+        place = f"{target.tenant}/{target.device}/downlinks"
+        again = idempotency_of(idempotency_key, method, place, body)
+        return msgspec.structs.replace(command, idempotency=again)
+    query_event = _query(target, origin, "downlink" if target.item else "downlinks")
+    return msgspec.structs.replace(query_event, network_server=with_network_server)
+
+
+def _flag(query: Mapping[str, str], name: str) -> bool:
+    value = query.get(name, "false").lower()
+    if value not in ("", "true", "false", "1", "0"):
+        raise MessageError(f"{name} is true or false, not {value[:40]!r}", code="query", field=name)
+    return value not in ("false", "0")
 
 
 def _query(
@@ -175,7 +199,7 @@ def delete_attributes(target: Target, names: tuple[str, ...], origin: Origin) ->
 
 
 def _change_attributes(target: Target, body: bytes, origin: Origin) -> AttributesChange:
-    changes = _object(body)
+    changes = json_object(body)
     if not changes:
         raise MessageError(
             'name at least one attribute: {"target": 21, "old": null}; null deletes', code="empty"
@@ -219,7 +243,7 @@ def _names(names: Any) -> tuple[str, ...]:
 
 def _downlink(target: Target, body: bytes, origin: Origin) -> DownlinkCommand:
     try:
-        asked = msgspec.convert(_object(body), DownlinkBody)
+        asked = msgspec.convert(json_object(body), DownlinkBody)
     except msgspec.ValidationError as error:
         said, _, place = str(error).partition(" - at `$")
         raise MessageError(said, code="downlink", field=place.strip(".`") or None) from None
@@ -232,6 +256,7 @@ def _downlink(target: Target, body: bytes, origin: Origin) -> DownlinkCommand:
     request = DownlinkRequest(
         payload=None if asked.payload is None else _base64(asked.payload),
         fields=asked.fields,
+        correlation_ids=tuple(asked.correlation_ids),
         f_port=asked.f_port,
         confirmed=asked.confirmed,
         queue=queue_mode(asked.queue),
@@ -298,30 +323,3 @@ def _duration_ms(text: str) -> int:
             "expires_in is nothing, or more than 366 days", code="expires", field="expires_in"
         )
     return milliseconds
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    """Return the body's JSON object. MessageError: it is none, or nested too deep."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise MessageError(f"the body is not JSON: {error}", code="json") from None
-    if not isinstance(value, dict):
-        raise MessageError("the body is not a JSON object", code="json")
-    _check_depth(value)
-    return value
-
-
-def _check_depth(value: dict[str, Any]) -> None:
-    level: list[Any] = [value]
-    depth = 0
-    while level:
-        depth += 1
-        if depth > DEPTH_MAX:
-            raise MessageError(f"the body is nested deeper than {DEPTH_MAX}", code="json_depth")
-        members = [
-            member
-            for container in level
-            for member in (container.values() if isinstance(container, dict) else container)
-        ]
-        level = [member for member in members if isinstance(member, dict | list)]

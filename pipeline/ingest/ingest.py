@@ -20,12 +20,17 @@ from pipeline.rulebook.book import Rulebooks
 
 from .access import Access, is_loopback
 from .api import Api
+from .applications import Applications
 from .door import Door
 from .keys import KeyStore
+from .network_queues import NetworkQueues, Outward
+from .owner import Owners
 from .replies import Replies
 from .reports import Reports
 from .server import Server
 from .settings import IngestSettings
+from .ttn_v2_door import TtnV2Speech
+from .tts_v3_door import TtsV3Speech
 from .waiting import Waiting
 
 Ready = Callable[[], str | None]
@@ -46,11 +51,13 @@ class Ingest:
         new_id: Callable[[], str],
         now_ms: Callable[[], int],
         ready: Ready,
+        outward: Outward | None = None,
     ) -> None:
         """UsageError: the file of keys is not readable.
 
         `new_id` gives ids that are unique over all processes (`ids.time_ordered_ids`); `now_ms`
-        is the wall clock, epoch milliseconds; `ready` speaks for the log and the engine.
+        is the wall clock, epoch milliseconds; `ready` speaks for the log and the engine;
+        `outward` makes requests to network servers, whose own queues are shown.
         """
         self._settings = settings
         self._metrics = metrics
@@ -74,9 +81,20 @@ class Ingest:
         self._door = Door(
             log, rulebooks, self._waiting, self._reports, settings, new_id=new_id, now_ms=now_ms
         )
-        api = Api(log, rulebooks, self._waiting, access, settings, new_id=new_id, now_ms=now_ms)
+        owners = Owners(log, rulebooks, self._waiting, settings, new_id=new_id, now_ms=now_ms)
+        queues = NetworkQueues(rulebooks, outward)
+        api = Api(owners, rulebooks, access, queues)
+        speeches = (TtnV2Speech(), TtsV3Speech())
+        applications = Applications(speeches, owners, rulebooks, access, queues)
         self._server = Server(
-            self._door, api, access, metrics, settings, now_ms=now_ms, unready=self.unready
+            self._door,
+            api,
+            applications,
+            access,
+            metrics,
+            settings,
+            now_ms=now_ms,
+            unready=self.unready,
         )
 
     @property

@@ -23,9 +23,9 @@ import structlog
 
 from pipeline.errors import UsageError
 
-Right = Literal["read", "write", "admin"]
-"""`read`: attributes, downlinks, metrics; `write`: change them; `admin`: forget a device. None
-includes another."""
+Right = Literal["read", "write", "downlink", "admin"]
+"""`read`: attributes, downlinks, metrics; `write`: change them; `downlink`: only ask for
+downlinks; `admin`: forget a device, replay and drop dead letters. None includes another."""
 RIGHTS: tuple[str, ...] = get_args(Right)
 KEYS_MAX = 10_000
 NOTE_LENGTH_MAX = 200

@@ -23,6 +23,7 @@ from pipeline.model.http import Response
 
 from .access import Access
 from .api import Api
+from .applications import Applications
 from .body import too_large, unpack
 from .door import UNAUTHORIZED, Answer, Door, Gate, busy
 from .problem import problem
@@ -47,10 +48,11 @@ class Server:
     `start` and `stop` are called once each, in this order, on one event loop.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the parts of the room, named where it is put together
         self,
         door: Door,
         api: Api,
+        applications: Applications,
         access: Access,
         metrics: Registry,
         settings: IngestSettings,
@@ -60,6 +62,7 @@ class Server:
     ) -> None:
         self._door = door
         self._api = api
+        self._applications = applications
         self._access = access
         self._metrics = metrics
         self._settings = settings
@@ -102,6 +105,10 @@ class Server:
             path = request.rel_url.raw_path
         if path.startswith("/in/"):
             return await self._in(request, path, query)
+        if path.startswith("/api/v3/") or "/api/v2/down/" in path:
+            answer = await self._application(request, path, query)
+            if answer is not None:
+                return _web(answer)
         if path.startswith("/api/"):
             return _web(await self._command(request, path, query))
         if request.method not in ("GET", "HEAD"):
@@ -188,6 +195,26 @@ class Server:
         if isinstance(body, Response):
             return body
         return await self._api.handle(admitted, fields, body)
+
+    async def _application(
+        self, request: web.BaseRequest, path: str, query: str
+    ) -> Response | None:
+        """Return the answer in the words of the application's system; None: not its address."""
+        fields = _fields(query)
+        if isinstance(fields, Response):
+            return fields
+        admitted = self._applications.admit(
+            request.method, path, fields, request.headers, _peer(request)
+        )
+        if admitted is None or isinstance(admitted, Response):
+            return admitted
+        unready = self._unready()
+        if unready is not None:
+            return admitted.refused(busy(unready, self._settings))
+        body = await self._body(request, self._settings.api_body_bytes_max)
+        if isinstance(body, Response):
+            return admitted.refused(body)
+        return await self._applications.handle(admitted, body)
 
     def _metrics_text(self, request: web.BaseRequest) -> Response:
         who = self._access.check_metrics(request.headers, _peer(request))

@@ -21,12 +21,17 @@ from pipeline.downlink.stage import DownlinkStage
 from pipeline.errors import MessageError, RetryableError
 from pipeline.ingest.access import Access
 from pipeline.ingest.api import Api
+from pipeline.ingest.applications import Applications
 from pipeline.ingest.commands import PREFIX
 from pipeline.ingest.door import UNAUTHORIZED, Door
 from pipeline.ingest.keys import KeyStore
+from pipeline.ingest.network_queues import NetworkQueues
+from pipeline.ingest.owner import Owners
 from pipeline.ingest.replies import Replies
 from pipeline.ingest.reports import Outcome, Reports
 from pipeline.ingest.settings import IngestSettings
+from pipeline.ingest.ttn_v2_door import TtnV2Speech
+from pipeline.ingest.tts_v3_door import TtsV3Speech
 from pipeline.ingest.waiting import Waiting
 from pipeline.metrics import Registry
 from pipeline.model.delivery import Delivery
@@ -152,6 +157,10 @@ class Rehearsal:
         self.book = stages.book
         self.mood: Mood = "takes"
         self.handed: list[Handed] = []
+        self.asked: list[Call] = []
+        """What network servers were asked for."""
+        self.network_queue = Response(200, b"{}")
+        """What they answer to it."""
         self.lines: list[LogLine] = []
         """What `log` nodes said."""
         self._stages = stages.all
@@ -183,15 +192,19 @@ class Rehearsal:
             new_id=new_id,
             now_ms=self.now_ms,
         )
-        self._api = Api(
+        owners = Owners(
             log,
             stages.rulebooks,
             self._waiting,
-            Access(KeyStore(None, now_ms=self.now_ms), _LOOPBACK),
             settings,
             new_id=new_id,
             now_ms=self.now_ms,
         )
+        access = Access(KeyStore(None, now_ms=self.now_ms), _LOOPBACK)
+        queues = NetworkQueues(stages.rulebooks, self._outward)
+        self._api = Api(owners, stages.rulebooks, access, queues)
+        speeches = (TtnV2Speech(), TtsV3Speech())
+        self._applications = Applications(speeches, owners, stages.rulebooks, access, queues)
 
     def now_ms(self) -> int:
         """Return the time of the rehearsal."""
@@ -236,6 +249,7 @@ class Rehearsal:
         *,
         body: bytes = b"",
         query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Response:
         """Send a command to the API and return its answer, once all stages are idle.
 
@@ -245,10 +259,32 @@ class Rehearsal:
         tenant, name = quote(self.book.tenant, safe=""), quote(device, safe="")
         tail = f"/{resource}" if resource else ""
         path = f"{PREFIX}{tenant}/devices/{name}{tail}"
-        admitted = self._api.admit(method, path, {}, _LOOPBACK)
+        admitted = self._api.admit(method, path, headers or {}, _LOOPBACK)
         if isinstance(admitted, Response):
             return admitted
         answer = await self._api.handle(admitted, query or {}, body)
+        self._raise_trouble()
+        await self._reports.flush()
+        return answer
+
+    async def apply(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Send what an application sends to a network server (`/api/v3/as/…` and the like), and
+        return its answer, once all stages are idle. ValueError: no system has such an address.
+        """
+        admitted = self._applications.admit(method, path, query or {}, headers or {}, _LOOPBACK)
+        if admitted is None:
+            raise ValueError(path)
+        if isinstance(admitted, Response):
+            return admitted
+        answer = await self._applications.handle(admitted, body)
         self._raise_trouble()
         await self._reports.flush()
         return answer
@@ -289,6 +325,13 @@ class Rehearsal:
         except RetryableError as error:
             self._trouble = error
             raise
+
+    async def _outward(self, call: Call) -> Response:
+        """Answer for the network servers."""
+        if self.mood == "is_away":
+            raise RetryableError("no answer", code="connect")
+        self.asked.append(call)
+        return self.network_queue
 
     def _raise_trouble(self) -> None:
         """The door answers 503 where the log takes nothing; here that is no answer, but the

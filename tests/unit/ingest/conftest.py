@@ -16,13 +16,18 @@ from pipeline.errors import MessageError
 from pipeline.ingest import Ingest, IngestSettings, KeyStore
 from pipeline.ingest.access import Access
 from pipeline.ingest.api import Api
+from pipeline.ingest.applications import Applications
 from pipeline.ingest.door import Door
+from pipeline.ingest.network_queues import NetworkQueues
+from pipeline.ingest.owner import Owners
 from pipeline.ingest.replies import Replies
 from pipeline.ingest.reports import Reports
+from pipeline.ingest.ttn_v2_door import TtnV2Speech
+from pipeline.ingest.tts_v3_door import TtsV3Speech
 from pipeline.ingest.waiting import Waiting
 from pipeline.integrations.dialect import Options
 from pipeline.metrics import Registry
-from pipeline.model.http import Request, Response
+from pipeline.model.http import Call, Request, Response
 from pipeline.model.record import REPLY_TO, TENANT, TRACE_ID, Outgoing, Record
 from pipeline.model.reply import Reply, ReplyTo
 from pipeline.model.uplink import Uplink
@@ -168,6 +173,8 @@ class World:
             )
         }
         self.instance = "inst"
+        self.called: list[Call] = []
+        self.network_queue = Response(200, b"{}")
 
     def integration(self, **changes: Any) -> Integration:
         changed = replace(self.integrations["meters"], **changes)
@@ -195,7 +202,16 @@ class World:
         self.keys = KeyStore(settings.keys_file, now_ms=self.clock, clock_s=lambda: 0.0)
         self.access = Access(self.keys, settings.host)
         self.door = Door(self.log, self.rulebooks, self.waiting, self.reports, settings, **times)
-        self.api = Api(self.log, self.rulebooks, self.waiting, self.access, settings, **times)
+        owners = Owners(self.log, self.rulebooks, self.waiting, settings, **times)
+        queues = NetworkQueues(self.rulebooks, self.outward)
+        self.api = Api(owners, self.rulebooks, self.access, queues)
+        speeches = (TtnV2Speech(), TtsV3Speech())
+        self.applications = Applications(speeches, owners, self.rulebooks, self.access, queues)
+
+    async def outward(self, call: Call) -> Response:
+        """Answer for the network servers."""
+        self.called.append(call)
+        return self.network_queue
 
     def ingest(self) -> Ingest:
         return Ingest(

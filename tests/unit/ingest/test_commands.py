@@ -12,14 +12,14 @@ import pytest
 from pipeline.errors import MessageError
 from pipeline.ingest.commands import (
     ATTRIBUTES_MAX,
-    DEPTH_MAX,
     RIGHTS,
     Command,
-    Origin,
     Target,
     command_of,
     parse_path,
 )
+from pipeline.ingest.json_body import DEPTH_MAX
+from pipeline.ingest.owner import Origin
 from pipeline.model.event import (
     AttributesChange,
     Cancel,

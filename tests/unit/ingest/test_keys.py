@@ -146,7 +146,7 @@ def test_a_broken_file_closes_nothing_and_opens_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tenant", "rights", "note", "said"),
     [
-        ("acme", ["reed"], "", "'reed' is no right; there are read, write, admin"),
+        ("acme", ["reed"], "", "'reed' is no right; there are read, write, downlink, admin"),
         ("acme", [], "", "at least one right"),
         ("", ["read"], "", "no tenant"),
         ("a/b", ["read"], "", "no tenant"),
