@@ -22,6 +22,19 @@ class ReplyTo(msgspec.Struct, frozen=True, omit_defaults=True):
     mode: Literal["once", "open"] = "once"
 
 
+_decode_reply_to = msgspec.json.Decoder(ReplyTo).decode
+
+
+def read_reply_to(text: str | None) -> ReplyTo | None:
+    """Read the header; None: nobody waits, or nobody that could be answered, as any producer may
+    have written it.
+    """
+    try:
+        return _decode_reply_to(text) if text else None
+    except (msgspec.DecodeError, UnicodeError):
+        return None
+
+
 class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
     """Part `part` of `of` (from 1) of the answer to `request`.
 
