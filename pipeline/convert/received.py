@@ -24,13 +24,12 @@ from pipeline.model.record import (
     REPLY_TO,
     Record,
 )
-from pipeline.model.reply import ReplyTo
+from pipeline.model.reply import ReplyTo, read_reply_to
 from pipeline.model.uplink import Uplink
 from pipeline.ports import ScriptCall
 from pipeline.rulebook.book import Integration, Rulebook
 
 _decode_map = msgspec.json.Decoder(dict[str, str]).decode
-_decode_reply_to = msgspec.json.Decoder(ReplyTo).decode
 
 
 class Received:
@@ -104,13 +103,7 @@ def _trace(record: Record) -> str:
 
 def _reply_to(record: Record) -> ReplyTo | None:
     """Return who waits. Nobody waits for a replay any more: its request was answered long ago."""
-    text = record.headers.get(REPLY_TO)
-    if not text or REPLAY in record.headers:
-        return None
-    try:
-        return _decode_reply_to(text)
-    except msgspec.DecodeError:
-        return None  # nobody that could be answered
+    return None if REPLAY in record.headers else read_reply_to(record.headers.get(REPLY_TO))
 
 
 def part_of(record: Record) -> int | None:

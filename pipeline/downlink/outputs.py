@@ -24,19 +24,12 @@ from pipeline.model.record import (
     device_key,
     headers_of,
 )
-from pipeline.model.reply import Reply, ReplyTo
+from pipeline.model.reply import Reply, read_reply_to
 from pipeline.rulebook.book import Rulebook
 
 STAGE = "downlink"
 
-_decode_reply_to = msgspec.json.Decoder(ReplyTo).decode
 _encode = msgspec.json.Encoder().encode
-
-
-def reply_to_of(record: Record) -> ReplyTo | None:
-    """Return who waits for a record, None: nobody."""
-    text = record.headers.get(REPLY_TO)
-    return _decode_reply_to(text) if text else None
 
 
 class Outputs:
@@ -79,7 +72,7 @@ class Outputs:
 
     def reply(self, record: Record, tenant: str, reply: Reply) -> None:
         """Answer who waits for this record; nobody may."""
-        reply_to = reply_to_of(record)
+        reply_to = read_reply_to(record.headers.get(REPLY_TO))
         if reply_to is None:
             return
         reply = msgspec.structs.replace(reply, request=reply_to.request)

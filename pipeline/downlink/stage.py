@@ -20,7 +20,7 @@ from pipeline.downlink.entering import Entering, Result
 from pipeline.downlink.handover import clear, send_next
 from pipeline.downlink.idempotency import Answers
 from pipeline.downlink.limits import Limits
-from pipeline.downlink.outputs import STAGE, Outputs, reply_to_of
+from pipeline.downlink.outputs import STAGE, Outputs
 from pipeline.downlink.queue import DeviceQueue
 from pipeline.errors import MessageError
 from pipeline.metrics import Registry
@@ -37,6 +37,7 @@ from pipeline.model.event import (
 )
 from pipeline.model.record import (
     EVENT_ID,
+    REPLY_TO,
     TRACE_ID,
     Outgoing,
     Record,
@@ -44,7 +45,7 @@ from pipeline.model.record import (
     device_key,
     split_key,
 )
-from pipeline.model.reply import Reply
+from pipeline.model.reply import Reply, read_reply_to
 from pipeline.model.uplink import Link
 from pipeline.ports import Batch, DeviceState, DueTimer, ScriptPort
 from pipeline.rulebook.book import Integration, Rulebook, Rulebooks
@@ -187,7 +188,7 @@ class _Step:
         )
 
     def _window(self, record: Record, work: ReplyWindow, queue: DeviceQueue) -> None:
-        reply_to = reply_to_of(record)
+        reply_to = read_reply_to(record.headers.get(REPLY_TO))
         integration = self._integration(work.tenant, work.integration)
         window = work.window
         answer: Downlink | None = None

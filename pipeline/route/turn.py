@@ -240,10 +240,7 @@ class Turn:
 
     def reply(self, event_id: str, status: int, body: Any) -> bool:
         """Answer whoever waits for this record; False: nobody does."""
-        waiting = self.record.headers.get(REPLY_TO)
-        if not waiting:
-            return False
-        to = read_reply_to(waiting)
+        to = read_reply_to(self.record.headers.get(REPLY_TO))
         if to is None:
             return False
         answer = Reply(request=to.request, device=self.device, status=status, body=body)

@@ -21,6 +21,7 @@ from pipeline.stream.kafka_changes import Change, changes_of, timer_key
 from pipeline.stream.kafka_limits import KafkaEngineSettings
 from pipeline.stream.kafka_partition import Partition, Portion
 from pipeline.stream.kafka_transactions import Work
+from pipeline.topics import REPLY
 
 
 class Handler:
@@ -42,6 +43,7 @@ class Handler:
         self._record_bytes_max = record_bytes_max
         self._clock = clock
         self._rules = rules
+        self.replies = 0  # partitions of the topic of answers
 
     def prepare(self, partition: Partition, bytes_max: int) -> tuple[Portion, Work] | None:
         """Have the stage handle what comes next; return what is to be committed, None: nothing.
@@ -60,6 +62,7 @@ class Handler:
             outputs, changes = self._bury_oversize(partition, portion, now_ms)
         else:
             outputs, changes = self._handle(partition, portion, now_ms)
+        outputs = [self._addressed(out, now_ms) for out in outputs]
         outputs += [self._misplaced(record, now_ms) for record in portion.misplaced]
         partition.now_ms = now_ms
         partition.rules = rules
@@ -95,6 +98,21 @@ class Handler:
             message = f"Stage {self.stage.name} keeps state, but says no state_topic"
             raise TypeError(message)
         return list(outputs), changes_of(state.changes, timers)
+
+    def _addressed(self, out: Outgoing, now_ms: int) -> Outgoing:
+        """Return an output, or its dead letter where it is an answer to nowhere: the header
+        `reply_to` of a foreign producer says what it likes, and no transaction with it would end.
+        """
+        if out.partition is None or out.topic != REPLY or 0 <= out.partition < self.replies:
+            return out
+        return bury(
+            Record(out.topic, out.partition, -1, now_ms, out.key, out.value, out.headers),
+            stage=self.stage.name,
+            reason="no_partition",
+            message=f"`reply_to` names partition {out.partition} of {self.replies}",
+            detail={},
+            now_ms=now_ms,
+        )
 
     def _misplaced(self, record: Record, now_ms: int) -> Outgoing:
         return bury(

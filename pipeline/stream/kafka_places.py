@@ -65,7 +65,10 @@ def places(
         if stage.state_topic is not None:
             changelog = _changelog(admin, kafka.topic(stage.state_topic), timeout_s)
         found[stage.name] = Place(
-            counts[kafka.topic(stage.topic)], stage.topic in TOGETHER, changelog
+            counts[kafka.topic(stage.topic)],
+            stage.topic in TOGETHER,
+            changelog,
+            counts.get(kafka.topic(topics.REPLY), 0),
         )
     return found
 

@@ -36,11 +36,14 @@ _COMING = (Phase.NEW, Phase.RESTORING)
 
 
 class Place(NamedTuple):
-    """Where a stage works: its topic's partitions, its changelog if it has one."""
+    """Where a stage works: its topic's partitions, its changelog if it has one; and how many
+    partitions the topic of answers has.
+    """
 
     partitions: int
     keyed: bool
     changelog: Changelog | None
+    replies: int
 
 
 class View(NamedTuple):
@@ -120,6 +123,7 @@ class KafkaStageRunner:
             f"{self._kafka.group(name)}.{worker}.{self._slot.number}",
         )
         self._changelog = place.changelog
+        self._handler.replies = place.replies
         if place.changelog is not None:
             self._restorer = Restorer(
                 self._kafka,
@@ -162,7 +166,7 @@ class KafkaStageRunner:
 
     def _close(self) -> None:
         self._group.close()
-        self._transactions.discard()
+        self._transactions.close()
         if self._restorer is not None:
             self._restorer.close()
         self._slot.release()

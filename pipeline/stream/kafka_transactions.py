@@ -18,6 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from pipeline.errors import MessageError, RetryableError
 from pipeline.metrics import Registry
 from pipeline.model.record import Outgoing
+from pipeline.stream.kafka_calls import Calls
 from pipeline.stream.kafka_changes import Change
 from pipeline.stream.kafka_client import error_of, producer_options, refuse
 from pipeline.stream.kafka_limits import KafkaEngineSettings
@@ -25,6 +26,7 @@ from pipeline.stream.kafka_settings import KafkaSettings
 
 _log = structlog.get_logger(__name__)
 _FULL_S = 0.02
+_GRACE_S = 1.0
 # Half of what brokers take by default.
 _LARGE_BYTES = 512 * 1024
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
@@ -78,6 +80,7 @@ class Transactions:
         self._timeout_s = settings.transaction_timeout_s
         self._large = False
         self._refused: KafkaError | None = None
+        self._calls = Calls(f"transaction-{stage}")
 
     @property
     def ready(self) -> bool:
@@ -107,6 +110,11 @@ class Transactions:
         if producer is not None:
             _throw_away(producer)
 
+    def close(self) -> None:
+        """Throw the producer away, for good."""
+        self.discard()
+        self._calls.close()
+
     def commit(
         self, works: Sequence[Work], topic: str, changelog: str, group: object
     ) -> dict[int, int]:
@@ -127,17 +135,17 @@ class Transactions:
                 self._produce(producer, work, changelog, last)
             if self._large:
                 self._wait_for_large(producer)
-            producer.send_offsets_to_transaction(
-                [
-                    TopicPartition(topic, work.partition, work.following, work.metadata)
-                    for work in works
-                ],
-                group,
-                self._timeout_s,
-            )
-            producer.commit_transaction(self._timeout_s)
+            offsets = [
+                TopicPartition(topic, work.partition, work.following, work.metadata)
+                for work in works
+            ]
+            self._end(producer, offsets, group)
         except KafkaException as failed:
             self._give_up(error_of(failed))
+        except TimeoutError as late:
+            self._count("aborted")
+            self.discard()
+            raise UnknownOutcomeError(f"the end of a transaction: {late}") from None
         except BaseException:
             self._count("aborted")
             self.discard()
@@ -147,6 +155,16 @@ class Transactions:
             "funicular_transaction_seconds_total", time.perf_counter() - began, stage=self._stage
         )
         return last
+
+    def _end(self, producer: Producer, offsets: list[TopicPartition], group: object) -> None:
+        """Commit offsets and all. TimeoutError: the client does not come back."""
+        timeout_s = self._timeout_s
+
+        def end() -> None:
+            producer.send_offsets_to_transaction(offsets, group, timeout_s)
+            producer.commit_transaction(timeout_s)
+
+        self._calls.run(end, 2 * timeout_s + _GRACE_S)
 
     def _produce(
         self, producer: Producer, work: Work, changelog: str, last: dict[int, int]

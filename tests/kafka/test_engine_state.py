@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from pipeline.model.record import Outgoing
@@ -243,3 +244,29 @@ def test_a_worker_with_older_rules_waits(harness: Harness) -> None:
     made = Counter(values(harness.records("out"))) - before
     assert sum(times for text, times in made.items() if "fired" in text) == len(keys)
     assert made.total() == 2 * len(keys)
+
+
+def test_an_answer_to_nowhere_is_a_dead_letter(harness: Harness) -> None:
+    """An answer to a partition that there is none of does not hold up its batch: it is a dead
+    letter, and all else goes through.
+    """
+
+    def answer(batch: Batch, state: DeviceState, now_ms: int) -> list[Outgoing]:
+        return [
+            Outgoing("reply", "door", found.value, {}, int(found.value or b""))
+            for found in batch.records
+        ]
+
+    harness.make("reply")
+    stage = FunctionStage(answer)
+    stage.state_topic = None
+    harness.start([stage])
+    harness.append([record(f"k#{n}", text) for n, text in enumerate(("1", "999", "-3", "0"))])
+    harness.run()
+    assert sorted(values(harness.records("reply"))) == ["0", "1"]
+    letters = [orjson.loads(each.value or b"") for each in harness.records("dead.letter")]
+    assert sorted(letter["message"] for letter in letters) == [
+        "`reply_to` names partition -3 of 2",
+        "`reply_to` names partition 999 of 2",
+    ]
+    assert {letter["reason"] for letter in letters} == {"no_partition"}
