@@ -17,7 +17,7 @@ from pipeline.rehearse.result import Path
 from pipeline.rulebook.book import Rulebook
 from pipeline.rulebook.catalogue import Known, Problem, suggest
 from pipeline.rulebook.folder import Folder, read_folder
-from pipeline.rulebook.reader import Document, read_document
+from pipeline.rulebook.reader import Document, read_once
 from pipeline.rulebook.validation import validate
 
 
@@ -74,7 +74,7 @@ def check_tests(document: Any, known: Known) -> list[Problem]:
 def _read(
     chain: str, file: str, folder: Folder, book: Rulebook
 ) -> tuple[list[ChainTest], list[Fault]]:
-    document, faults = read_document(file, folder.contents[file])
+    document, faults = read_once(file, folder.contents[file])
     if document is None:
         return [], faults
     config, problems = validate(ChainTestsConfig, document.value)

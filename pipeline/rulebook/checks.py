@@ -21,7 +21,7 @@ from pipeline.rulebook.converter import FUNCTIONS, Use, parse_converter
 from pipeline.rulebook.environment import fill_in
 from pipeline.rulebook.folder import NAME, NAME_RULE, Folder
 from pipeline.rulebook.integration import IntegrationDefaults, parse_integration
-from pipeline.rulebook.reader import Document, read_document
+from pipeline.rulebook.reader import Document, read_document, read_once
 from pipeline.rulebook.validation import validate
 
 
@@ -153,7 +153,8 @@ class Checks:
         """Check the chains' tests; whether they pass is for who runs them."""
         check = self._catalogue.check_tests
         for file in self._folder.tests.values():
-            document = self._parse(file)
+            document, faults = read_once(file, self._folder.contents[file])
+            self.faults.extend(faults)
             if document is not None and check is not None:
                 self._add(document, check(document.value, self.known))
 

@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -159,6 +160,16 @@ def read_document(
     except Exception as error:  # noqa: BLE001 - the parser asserts; its failure is the file's fault
         return None, [Fault(file, 0, 0, f"not YAML: {error}")]
     return document, []
+
+
+@lru_cache(maxsize=32)
+def read_once(file: str, raw: bytes) -> tuple[Document | None, list[Fault]]:
+    """Return what `read_document` does, the same objects for the same file: nobody may change them.
+
+    Of tests, which are checked with the rules and read again to be run: a thousand of them take
+    two seconds to parse.
+    """
+    return read_document(file, raw)
 
 
 def _compose(text: str, limits: Limits) -> _Node | None:
