@@ -172,8 +172,8 @@ class ScriptCall(msgspec.Struct, frozen=True):
     """One call of a script.
 
     Arguments of contract `lorawan`:
-      decode_uplink, decode_downlink: `{"bytes": base64, "fPort": int, "recvTime": RFC 3339,
-      "variables": {}}`
+      decode_uplink, decode_downlink: `{"bytes": base64, "fPort": int, "recvTime": RFC 3339 or
+      epoch milliseconds, "variables": {}}`
       encode_downlink: `{"data": {}, "fPort": int | None, "variables": {}}`
       normalize_uplink: `{"data": {}}`
     of either contract:
@@ -197,7 +197,8 @@ class ScriptPort(Protocol):
     def call(self, calls: Sequence[ScriptCall]) -> list[Any]:
         """Return one result a call, in order: the value, or the ScriptError (returned, not raised).
 
-        Values of contract `lorawan`: decode → `{"data": {...}, "warnings": [str]}`;
+        Values of contract `lorawan`: decode → `{"data": {...}, "warnings": [str]}`; of an uplink,
+        where the script has a normalizer, also `"normalized": {"data": [...], "warnings": [...]}`;
         encode → `{"bytes": [int], "fPort": int | None, "warnings": [str]}`. A script's own
         `errors` are a ScriptError
         of code `script_errors`. Of `thingsboard`, and of handle_message: whatever the script

@@ -218,7 +218,8 @@
     if (!isObject(result)) {
       throw refuse(`${name} returned ${named(result)} where an object is needed`);
     }
-    if (result instanceof NativePromise) {
+    // A Promise has no fields of its own; to ask each result for its class costs more than this.
+    if (result.data === undefined && result instanceof NativePromise) {
       throw refuse(`${name} returned a Promise; a script cannot wait`);
     }
     if (result.errors === undefined) return;
@@ -245,17 +246,43 @@
 
   function decoded(result, name) {
     requireObject(result, name);
-    let data = result.data;
-    if (data === undefined || data === null) {
-      let known = false, any = false;
-      for (const key in result) {
-        any = true;
-        if (key === 'data' || key === 'warnings' || key === 'errors') known = true;
-      }
-      if (any && !known) throw refuse(`${name} returned no \`data\`: return {data: {…}}`);
-      data = {};
+    const {data, warnings} = result;
+    if (data === undefined || data === null) return withData(requireKnown(result, name), warnings);
+    if (typeof data !== 'object' || isArray(data)) return withData(data, warnings);
+    const text = toJson(data, 'data');
+    return `{"data":${text},"warnings":${wordsToJson(warnings)}}`;
+  }
+
+  // No data: fine with warnings, or of an empty object; else the name was forgotten.
+  function requireKnown(result, name) {
+    let known = false, any = false;
+    for (const key in result) {
+      any = true;
+      if (key === 'data' || key === 'warnings' || key === 'errors') known = true;
     }
-    return withData(data, result.warnings);
+    if (any && !known) throw refuse(`${name} returned no \`data\`: return {data: {…}}`);
+    return {};
+  }
+
+  // What the normalizer makes of decoded data goes beside it; its failure is a warning, since the
+  // data are there.
+  function decodedAndNormalized(result, normalizeUplink) {
+    requireObject(result, 'decodeUplink');
+    let {data, warnings} = result;
+    if (data === undefined || data === null) data = requireKnown(result, 'decodeUplink');
+    if (!isObject(data)) return withData(data, warnings);
+    const text = toJson(data, 'data');
+    let made;
+    try {
+      made = normalized(normalizeUplink({data: parse(text)}));
+    } catch (error) {
+      const {message, line} = describe(error);
+      if (broken) throw error;
+      const place = line ? ` (line ${line})` : '';
+      warnings = [...words(warnings), `normalizeUplink: ${message}${place}`];
+      return `{"data":${text},"warnings":${wordsToJson(warnings)}}`;
+    }
+    return `{"data":${text},"warnings":${wordsToJson(warnings)},"normalized":${made}}`;
   }
 
   function withData(data, warnings) {
@@ -299,18 +326,26 @@
 
   // ---- the contracts ----
 
+  // What was parsed for this call becomes its input: names that only an example has go along.
   function input(argument) {
-    const value = {bytes: toBytes(argument.bytes), fPort: argument.fPort};
-    if (argument.recvTime !== undefined && argument.recvTime !== null) {
-      value.recvTime = new NativeDate(argument.recvTime);
-    }
-    if (argument.variables !== undefined) value.variables = argument.variables;
-    return value;
+    argument.bytes = toBytes(argument.bytes);
+    const time = argument.recvTime;
+    if (time === null) delete argument.recvTime;
+    else if (time !== undefined) argument.recvTime = new NativeDate(time);
+    return argument;
   }
 
   const operations = {
     decode_uplink(argument) {
-      const [decodeUplink, Decoder, Converter, Validator, Decode] = factory.call(global, 0);
+      const defined = factory.call(global, 0);
+      const decodeUplink = defined[0];
+      if (decodeUplink && !thingsboard) {
+        const result = decodeUplink(input(argument));
+        const normalizeUplink = defined[5];
+        return normalizeUplink ? decodedAndNormalized(result, normalizeUplink)
+          : decoded(result, 'decodeUplink');
+      }
+      const [, Decoder, Converter, Validator, Decode] = defined;
       if (thingsboard) {
         if (Decoder) return plain(Decoder(toBytes(argument.payload), argument.metadata), 'Decoder');
         if (!decodeUplink) throw missing('Decoder', 'decodeUplink');
@@ -318,7 +353,6 @@
         const given = {bytes: toBytes(payload), fPort: metadata && metadata.fPort, metadata};
         return plainOrErrors(decodeUplink(given), 'decodeUplink');
       }
-      if (decodeUplink) return decoded(decodeUplink(input(argument)), 'decodeUplink');
       const port = argument.fPort;
       if (Decode && !Decoder) {
         const data = Decode(port, toBytes(argument.bytes), argument.variables || {});
@@ -352,9 +386,8 @@
       }
       const {data, fPort, variables} = argument;
       if (encodeDownlink) {
-        const given = {data, fPort: fPort === null ? undefined : fPort};
-        if (variables !== undefined) given.variables = variables;
-        const result = encodeDownlink(given);
+        if (fPort === null) argument.fPort = undefined;
+        const result = encodeDownlink(argument);
         requireObject(result, 'encodeDownlink');
         return encoded(result.bytes, result.fPort, result.warnings);
       }
@@ -558,7 +591,7 @@
       const found = [];
       limits.names.forEach((names, which) => {
         const values = factory.call(global, which);
-        names.forEach((name, i) => { if (values[i]) found.push(name); });
+        names.forEach((name, i) => { if (values[i] && !found.includes(name)) found.push(name); });
       });
       return stringify(found);
     },

@@ -137,12 +137,32 @@ function lazy.__index(environment, name)
   return copied
 end
 
-local function run(chunk, environment, name, input)
+local function deep_copy(value, levels)
+  if type(value) ~= "table" or levels == 0 then return value end
+  local to = {}
+  for key, item in next, value do to[key] = deep_copy(item, levels - 1) end
+  return to
+end
+
+-- With `normalize`, what the script's normalizer makes of the decoded data is a second result; its
+-- failure, a text that follows, is no failure of the first.
+local function run(chunk, environment, name, input, normalize, describe)
   setupvalue(chunk, 1, environment)
   chunk()
   local f = rawget(environment, name)
   if type(f) ~= "function" then error(MISSING, 0) end
-  return f(input)
+  if not normalize then return f(input) end
+  local g = rawget(environment, "normalize_uplink")
+  local result = f(input)
+  if type(g) ~= "function" or type(result) ~= "table" or rawget(result, "errors") ~= nil then
+    return result
+  end
+  local data = rawget(result, "data")
+  local ok, made = xpcall(g, describe, {data = type(data) == "table" and deep_copy(data, 64) or {}})
+  if ok then return result, made end
+  if made == TIME then error(TIME, 0) end
+  local message = type(made) == "table" and rawget(made, "message") or tostring(made)
+  return result, nil, message
 end
 
 local SOURCE = "=(script)"
@@ -168,9 +188,9 @@ local function describe(thrown)
   return {message = message, line = line}
 end
 
-local function finish(ok, result)
+local function finish(ok, result, normalized, fault)
   deadline = never
-  if ok then return "value", result end
+  if ok then return "value", result, normalized, fault end
   if result == TIME then return "script_time", "", stopped_line end
   if result == MISSING then return "script_missing", "", 0 end
   if type(result) == "table" then
@@ -188,12 +208,12 @@ function driver.compile(source)
   return load(source, SOURCE, "t", {})
 end
 
-function driver.call(chunk, name, input)
+function driver.call(chunk, name, input, normalize)
   local environment = fresh_environment()
   if #said > 0 then said = {} end
   stopped_line = 0
   deadline = clock() + call_s
-  return finish(xpcall(run, describe, chunk, environment, name, input))
+  return finish(xpcall(run, describe, chunk, environment, name, input, normalize, describe))
 end
 
 function driver.said()

@@ -6,7 +6,8 @@ arguments of its calls as a JSON array. An answer is one length and a JSON array
 outcomes, in order: `{"value": …}` or `{"error": {"code", "message", "line", "column"}}`, with
 `console`, a list of texts, where the header asks for what the script said there. A request is
 answered when as many outcomes have come as there are calls; `careful` asks for each outcome as
-soon as it is there.
+soon as it is there. With an answer's length goes the CPU time in µs that the child has used since
+its last one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import struct
 from typing import Any, BinaryIO
 
 LENGTHS = struct.Struct(">III")
-LENGTH = struct.Struct(">I")
+ANSWER = struct.Struct(">II")
+CPU_US_MAX = 2**32 - 1
 
 
 class Request:
@@ -55,8 +57,8 @@ def read_request(stream: BinaryIO) -> Request | None:
     return Request(json.loads(bodies[0]), bodies[1], bodies[2])
 
 
-def write_frame(descriptor: int, body: bytes) -> None:
+def write_frame(descriptor: int, body: bytes, cpu_us: int = 0) -> None:
     """Write an answer; returns when all of it is in the pipe. BrokenPipeError: no reader."""
-    left = memoryview(LENGTH.pack(len(body)) + body)
+    left = memoryview(ANSWER.pack(len(body), min(cpu_us, CPU_US_MAX)) + body)
     while left:
         left = left[os.write(descriptor, left) :]

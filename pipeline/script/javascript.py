@@ -65,7 +65,7 @@ _BUFFER = Path(__file__).with_name("buffer.js").read_text(encoding="utf-8")
 # Which of its functions a script defines, by the operation that asks: see `operations` in
 # driver.js.
 _NAMES = (
-    ("decodeUplink", "Decoder", "Converter", "Validator", "Decode"),
+    ("decodeUplink", "Decoder", "Converter", "Validator", "Decode", "normalizeUplink"),
     ("encodeDownlink", "Encoder", "Encode"),
     ("decodeDownlink",),
     ("normalizeUplink",),

@@ -28,7 +28,11 @@ class ScriptLimits:
     slice_ms: int = 25  # a child says how far it got at least this often
     slice_bytes_max: int = 1 << 20  # or when this much has come out
     request_bytes_max: int = 4 << 20  # arguments sent to a child at once; one call may exceed it
-    batch_ms_max: int = 30_000  # one tenant's scripts in one batch; then `script_budget`
+    # CPU time of one tenant's scripts in one batch; then `script_budget`. A batch's results leave
+    # together: others in it wait so long at the most, and as long again for the batch before it.
+    batch_ms_max: int = 2_000
+    batch_all_ms_max: int = 4_000  # of all tenants' in one batch, each with an equal share at least
+    batch_wall_ms_max: int = 30_000  # likewise of one tenant, by the clock: the CPU may be others'
     # So many calls of one script in one batch may be stopped for time; then `script_budget`: a
     # script that loops holds the others up for a second, not for a call's time a message. Sigfox
     # waits ten seconds for an answer.
@@ -41,6 +45,11 @@ class ScriptLimits:
     children_max: int = 32  # processes; the least recently used is ended
     contexts_max: int = 64  # scripts that a child keeps ready; the least recently used is dropped
     child_bytes_max: int = 512 << 20  # address space of a child, above what it starts with
+
+    @property
+    def hard_s(self) -> float:
+        """After so much CPU time in one call the kernel ends the child."""
+        return (self.call_ms * 3 + self.slice_ms) / 1000
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

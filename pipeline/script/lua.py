@@ -18,6 +18,8 @@ from __future__ import annotations
 import base64
 import re
 from collections import OrderedDict
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import islice
 from math import isfinite
 from pathlib import Path
@@ -168,7 +170,12 @@ class Lua:
             return self._syntax(world.fault)
         operation = request.operation
         given = world.runtime.table_from(_given(request, argument), recursive=True)
-        kind, *rest = world.call(world.chunk, operation.encode(), given)
+        normalizes = (
+            operation == "decode_uplink"
+            and request.contract != "thingsboard"
+            and b"normalize_uplink" in request.source
+        )
+        kind, *rest = world.call(world.chunk, operation.encode(), given, normalizes)
         if kind != b"value":
             return self._failure(request.source, operation, kind, rest)
         values = _Values(world.table_type, self._budget, self._limits["depth_max"])
@@ -177,7 +184,10 @@ class Lua:
             return {"value": values.plain(result, "the result")}
         if type(result) is not world.table_type:
             raise _Refused(f"{operation} returned {_kind(result)} where a table is needed")
-        return {"value": self._value(request, values, result)}
+        value = self._value(request, values, result)
+        if normalizes and len(rest) > 1:
+            _add_normalized(values, value, rest[1], rest[2] if len(rest) > 2 else None)
+        return {"value": value}
 
     def _value(self, request: Request, values: _Values, result: Any) -> Any:
         if request.contract == "thingsboard":
@@ -290,6 +300,23 @@ class Lua:
             arm(0)
 
 
+def _add_normalized(values: _Values, value: dict[str, Any], result: Any, fault: Any) -> None:
+    """Put what the normalizer made beside the decoded data; its failure is a warning."""
+    try:
+        if fault is not None:
+            raise _Refused(fault.decode(errors="replace"))
+        if type(result) is not values.table_type:
+            raise _Refused(f"it returned {_kind(result)} where a table is needed")
+        fields = values.fields(result)
+        errors = values.words(fields.get(b"errors"), "errors")
+        if errors:
+            raise _Refused(", ".join(errors))
+        warnings = values.words(fields.get(b"warnings"), "warnings")
+        value["normalized"] = _measurements(values, fields.get(b"data"), warnings)
+    except (_Refused, _Odd) as refused:
+        value["warnings"].append(f"normalize_uplink: {refused}")
+
+
 def _measurements(values: _Values, data: Any, warnings: list[str]) -> dict[str, Any]:
     """Return measurements as a list, be it one or several of them."""
     plain = [] if data is None else values.plain(data, "data")
@@ -304,7 +331,9 @@ def _given(request: Request, argument: dict[str, Any]) -> dict[bytes, Any]:
     """Return the `input` of a script as lupa takes it."""
     given: dict[bytes, Any] = {}
     for name, value in argument.items():
-        if name in {"bytes", "payload"}:
+        if name == "recvTime" and isinstance(value, int):
+            given[b"recv_time"] = _rfc3339(value)
+        elif name in {"bytes", "payload"}:
             given[_snake(name)] = base64.b64decode(value or "")
         elif value is not None:
             given[_snake(name)] = _to_lua(value)
@@ -319,6 +348,12 @@ _SNAKE = {
     "msgType": b"msg_type",
     "integrationMetadata": b"integration_metadata",
 }
+
+
+@lru_cache(256)
+def _rfc3339(time_ms: int) -> bytes:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time_ms)
+    return (moment.isoformat(timespec="milliseconds")[:23] + "Z").encode()
 
 
 def _snake(name: str) -> bytes:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import orjson
 
 from pipeline.errors import RetryableError
-from pipeline.script.frames import LENGTH, LENGTHS
+from pipeline.script.frames import ANSWER, LENGTHS
 from pipeline.script.limits import ScriptLimits
 
 Loss = Literal["time", "killed", "crashed", "stalled"]
@@ -82,6 +82,8 @@ class ScriptProcess:
         self._received = bytearray()
         self.frame_bytes = 0
         """How long the last answer was that `run` gave a list of."""
+        self.frame_cpu_s = 0.0
+        """How much CPU time the child had used for it, as it says."""
         try:
             ready = orjson.loads(self._read_frame(monotonic() + limits.start_ms / 1000))
             self.refused: list[str] = ready["refused"]
@@ -121,7 +123,7 @@ class ScriptProcess:
             raise ChildLostError("crashed") from None
         if not isinstance(outcomes, list) or not 0 < len(outcomes) <= count_max:
             raise ChildLostError("crashed")
-        if not all(isinstance(outcome, dict) for outcome in outcomes):
+        if set(map(type, outcomes)) != {dict}:
             raise ChildLostError("crashed")
         return outcomes
 
@@ -155,10 +157,11 @@ class ScriptProcess:
                 raise self._lost() from None
 
     def _read_frame(self, until: float) -> bytes:
-        (length,) = LENGTH.unpack(self._read(LENGTH.size, until))
+        length, cpu_us = ANSWER.unpack(self._read(ANSWER.size, until))
         if length > self._frame_bytes_max:
             raise ChildLostError("crashed")
         self.frame_bytes = length
+        self.frame_cpu_s = cpu_us / 1e6
         return self._read(length, until)
 
     def _read(self, count: int, until: float) -> bytes:

@@ -4,12 +4,15 @@ child processes, in batches.
 The calls of a batch are grouped by tenant, script and operation; each group is a request to the
 tenant's child. When a child dies, the calls that it had not answered run again one by one in a new
 child, so that the one which kills it stands alone and is the only one that is lost.
+
+A batch's results leave together, so a tenant whose scripts are slow holds up all others that are in
+it. Hence each tenant has a budget of its child's CPU time in a batch, and all of them together have
+one; of that, none can take another's share. What is over goes back as `script_budget`.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -40,37 +43,48 @@ _CODES = frozenset(
 Console = Callable[[Script, Sequence[str]], None]
 """Takes the lines that one call of a script said, from the thread that called; must not block."""
 
-_GroupKey = tuple[str, Script, str, str]
+_GroupKey = tuple[Script, str, str]
 
 
 @dataclass(slots=True)
 class _Budget:
-    """What is left for a group's calls."""
+    """What is left for a tenant's calls of one batch: CPU time of its children, bytes of results;
+    and, should a child hang or lie about its time, the time by the clock.
+    """
 
+    cpu_s: float
     until: float
-    overruns: int
     result_bytes: int
 
     def is_spent(self) -> bool:
-        return self.overruns <= 0 or self.result_bytes <= 0 or monotonic() >= self.until
+        return self.cpu_s <= 0 or self.result_bytes <= 0 or monotonic() >= self.until
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Group:
-    """What calls of one request have in common."""
+    """What calls of one request have in common. `overruns`: how many of them may yet be stopped
+    for time. `calls` and `results` are the whole batch's.
+    """
 
+    calls: Sequence[ScriptCall]
+    results: list[Any]
     script: Script
     source: bytes
     operation: str
     contract: str
+    budget: _Budget
+    overruns: int
+
+    def is_spent(self) -> bool:
+        return self.overruns <= 0 or self.budget.is_spent()
 
 
 class ScriptProcesses:
     """Implements `ports.ScriptPort`. Thread-safe; starts no process before the first call.
 
-    Above the port's codes: `script_budget`, where one tenant's scripts have used up `batch_ms_max`
-    or `batch_result_bytes_max` in one batch, or one script was stopped for time `overruns_max`
-    times in it.
+    Above the port's codes: `script_budget`, where one tenant's scripts have used up their CPU time
+    (`batch_ms_max`, or its share of `batch_all_ms_max`) or `batch_result_bytes_max` in one batch,
+    or one script was stopped for time `overruns_max` times in it.
 
     `console` is given what a call said on its console (in Lua by `print`), where it said something;
     without it, consoles are silent and cost nothing.
@@ -86,25 +100,26 @@ class ScriptProcesses:
     def call(self, calls: Sequence[ScriptCall]) -> list[Any]:
         """See `ports.ScriptPort`. RetryableError: the engine does not start on this machine."""
         results: list[Any] = [None] * len(calls)
-        groups: dict[_GroupKey, list[int]] = defaultdict(list)
-        for index, call in enumerate(calls):
-            groups[call.tenant, call.script, call.operation, call.contract].append(index)
-        used_s: dict[str, float] = defaultdict(float)
-        used_bytes: dict[str, int] = defaultdict(int)
-        for (tenant, script, operation, contract), indexes in groups.items():
-            source = self._source(script)
-            if isinstance(source, ScriptError):
-                for index in indexes:
-                    results[index] = source
-                continue
-            group = _Group(script, source, operation, contract)
-            with self._seats.take((tenant, script.language)) as seat:
-                begun = monotonic()
-                budget = self._budget(begun - used_s[tenant], used_bytes[tenant])
-                given_bytes = budget.result_bytes
-                self._call_group(seat, group, [(i, calls[i]) for i in indexes], budget, results)
-                used_s[tenant] += monotonic() - begun
-                used_bytes[tenant] += given_bytes - budget.result_bytes
+        tenants = _grouped(calls)
+        left_s = self._limits.batch_all_ms_max / 1000
+        overruns = self._limits.overruns_max
+        for place, tenant in enumerate(sorted(tenants, key=lambda each: _size(tenants[each]))):
+            share_s = left_s / (len(tenants) - place)
+            budget = self._budget(max(share_s, self._limits.call_ms / 1000))
+            given_s = budget.cpu_s
+            for (script, operation, contract), indexes in tenants[tenant].items():
+                source = self._source(script)
+                if isinstance(source, ScriptError):
+                    for index in indexes:
+                        results[index] = source
+                    continue
+                group = _Group(
+                    calls, results, script, source, operation, contract, budget, overruns
+                )
+                with self._seats.take((tenant, script.language)) as seat:
+                    for part, text in self._requests(group, indexes):
+                        self._run(seat, group, part, text)
+            left_s = max(0.0, left_s - (given_s - budget.cpu_s))
         return results
 
     def check(self, script: Script) -> tuple[frozenset[str], ScriptError | None]:
@@ -113,9 +128,11 @@ class ScriptProcesses:
         source = self._source(script)
         if isinstance(source, ScriptError):
             return frozenset(), source
-        group = _Group(script, source, "check", "lorawan")
+        budget = self._budget(self._limits.batch_ms_max / 1000)
+        asked = [ScriptCall("", script, "decode_uplink", {})]
+        group = _Group(asked, results, script, source, "check", "lorawan", budget, 1)
         with self._seats.take(("", script.language)) as seat:
-            self._run(seat, group, [(0, b"null")], self._budget(monotonic(), 0), results)
+            self._run(seat, group, [0], b"[{}]")
         if isinstance(results[0], ScriptError):
             return frozenset(), results[0]
         return frozenset(map(str, results[0])), None
@@ -124,30 +141,22 @@ class ScriptProcesses:
         """See `ports.ScriptPort`."""
         self._seats.close()
 
-    def _call_group(
-        self,
-        seat: Seat,
-        group: _Group,
-        calls: list[tuple[int, ScriptCall]],
-        budget: _Budget,
-        results: list[Any],
-    ) -> None:
-        """Send calls in requests of a limited size."""
-        waiting: list[tuple[int, bytes]] = []
-        size = 0
-        for index, call in calls:
-            try:
-                argument = orjson.dumps(call.argument)
-            except TypeError as error:
+    def _requests(self, group: _Group, indexes: list[int]) -> Iterator[tuple[list[int], bytes]]:
+        """Yield calls with their arguments as JSON, in parts of a limited size."""
+        try:
+            text = _arguments(group.calls, indexes)
+        except TypeError as error:
+            if len(indexes) == 1:
                 message = f"the input cannot be written as JSON: {error}"
-                results[index] = _error(group.script, "script_result", message)
-                continue
-            if waiting and size + len(argument) > self._limits.request_bytes_max:
-                self._run(seat, group, waiting, budget, results)
-                waiting, size = [], 0
-            waiting.append((index, argument))
-            size += len(argument)
-        self._run(seat, group, waiting, budget, results)
+                group.results[indexes[0]] = _error(group.script, "script_result", message)
+                return
+        else:
+            if len(indexes) == 1 or len(text) <= self._limits.request_bytes_max:
+                yield indexes, text
+                return
+        middle = len(indexes) // 2
+        yield from self._requests(group, indexes[:middle])
+        yield from self._requests(group, indexes[middle:])
 
     def _source(self, script: Script) -> bytes | ScriptError:
         try:
@@ -161,61 +170,64 @@ class ScriptProcesses:
             return _error(script, "script_syntax", message, 1)
         return source
 
-    def _run(
-        self,
-        seat: Seat,
-        group: _Group,
-        waiting: list[tuple[int, bytes]],
-        budget: _Budget,
-        results: list[Any],
-    ) -> None:
+    def _run(self, seat: Seat, group: _Group, waiting: list[int], text: bytes) -> None:
         """Run calls of one request's size until each has its result, whatever becomes of the
         child.
         """
         careful = False
         kills = 0
         while waiting:
-            if budget.is_spent():
-                self._spend(group, waiting, results)
+            if group.is_spent():
+                self._spend(group, waiting)
                 return
             done = 0
+            begun = monotonic()
             try:
                 process = seat.process()
-                for outcomes in process.run(
-                    self._header(group, len(waiting), careful=careful),
-                    group.source,
-                    b"[" + b",".join([argument for _, argument in waiting]) + b"]",
-                ):
-                    budget.result_bytes -= process.frame_bytes
-                    for outcome in outcomes:
-                        result = results[waiting[done][0]] = _result(group.script, outcome)
-                        budget.overruns -= _is_overrun(result)
-                        if self._console is not None:
-                            _listen(group.script, outcome.get("console"), self._console)
-                        done += 1
-                    if budget.is_spent() and done < len(waiting):
+                header = self._header(group, len(waiting), careful=careful)
+                for outcomes in process.run(header, group.source, text):
+                    group.budget.result_bytes -= process.frame_bytes
+                    group.budget.cpu_s -= process.frame_cpu_s
+                    self._take(group, waiting[done : done + len(outcomes)], outcomes)
+                    done += len(outcomes)
+                    begun = monotonic()
+                    if group.is_spent() and done < len(waiting):
                         break
             except ChildLostError as lost:
                 seat.lose(lost)
+                group.budget.cpu_s -= min(monotonic() - begun, self._limits.hard_s)
                 if done:
                     kills = 0
                 kills += lost.reason in {"killed", "stalled"}
                 if (careful or len(waiting) == 1) and (
                     lost.reason in {"time", "crashed"} or kills >= _KILLS_MAX
                 ):
-                    results[waiting[done][0]] = self._blame(group.script, lost)
-                    budget.overruns -= lost.reason == "time"
+                    group.results[waiting[done]] = self._blame(group.script, lost)
+                    group.overruns -= lost.reason == "time"
                     done += 1
                     kills = 0
                 careful = True
             waiting = waiting[done:]
+            if waiting:
+                text = _arguments(group.calls, waiting)
 
-    def _budget(self, since: float, used_bytes: int) -> _Budget:
+    def _take(self, group: _Group, indexes: list[int], outcomes: list[dict[str, Any]]) -> None:
+        results = group.results
+        for index, outcome in zip(indexes, outcomes, strict=True):
+            if "error" in outcome:
+                result = results[index] = _result(group.script, outcome)
+                group.overruns -= _is_overrun(result)
+            else:
+                results[index] = outcome.get("value")
+            if self._console is not None:
+                _listen(group.script, outcome.get("console"), self._console)
+
+    def _budget(self, share_s: float) -> _Budget:
         limits = self._limits
         return _Budget(
-            until=since + limits.batch_ms_max / 1000,
-            overruns=limits.overruns_max,
-            result_bytes=limits.batch_result_bytes_max - used_bytes,
+            cpu_s=min(limits.batch_ms_max / 1000, share_s),
+            until=monotonic() + limits.batch_wall_ms_max / 1000,
+            result_bytes=limits.batch_result_bytes_max,
         )
 
     def _header(self, group: _Group, count: int, *, careful: bool) -> dict[str, Any]:
@@ -233,15 +245,51 @@ class ScriptProcesses:
             return _error(script, "script_time", f"stopped after more than {limit} ms")
         return _error(script, "script_crashed", "the script's process died while it ran")
 
-    def _spend(self, group: _Group, waiting: list[tuple[int, bytes]], results: list[Any]) -> None:
+    def _spend(self, group: _Group, waiting: list[int]) -> None:
         limits = self._limits
-        message = (
-            f"not tried: in this batch the tenant's scripts have used up {limits.batch_ms_max} ms"
-            f" or gave {limits.batch_result_bytes_max} bytes of results, or this one was stopped"
-            f" {limits.overruns_max} times"
-        )
-        for index, _ in waiting:
-            results[index] = _error(group.script, "script_budget", message)
+        if group.overruns <= 0:
+            why = f"in this batch the script was stopped for time {limits.overruns_max} times"
+        elif group.budget.result_bytes <= 0:
+            why = (
+                f"in this batch the tenant's scripts gave {limits.batch_result_bytes_max} bytes of"
+                " results"
+            )
+        else:
+            why = (
+                "in this batch the tenant's scripts have used up their time"
+                f" ({limits.batch_ms_max} ms of CPU, or the tenant's share of"
+                f" {limits.batch_all_ms_max} ms)"
+            )
+        for index in waiting:
+            group.results[index] = _error(group.script, "script_budget", f"not tried: {why}")
+
+
+def _grouped(calls: Sequence[ScriptCall]) -> dict[str, dict[_GroupKey, list[int]]]:
+    """Return the calls' indexes by tenant, then by what calls of one request have in common."""
+    tenants: dict[str, dict[_GroupKey, list[int]]] = {}
+    before: ScriptCall | None = None
+    indexes: list[int] = []
+    for index, call in enumerate(calls):
+        if (
+            before is None
+            or call.script is not before.script
+            or call.tenant != before.tenant
+            or call.operation != before.operation
+            or call.contract != before.contract
+        ):
+            groups = tenants.setdefault(call.tenant, {})
+            indexes = groups.setdefault((call.script, call.operation, call.contract), [])
+            before = call
+        indexes.append(index)
+    return tenants
+
+
+def _size(groups: dict[_GroupKey, list[int]]) -> int:
+    return sum(map(len, groups.values()))
+
+
+def _arguments(calls: Sequence[ScriptCall], indexes: list[int]) -> bytes:
+    return orjson.dumps([calls[index].argument for index in indexes])
 
 
 def _is_overrun(result: Any) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import sys
+from time import process_time_ns
 from typing import Any, Protocol
 
 from pipeline.script.confinement import confine
@@ -48,8 +49,16 @@ def _engine(language: str, limits: dict[str, Any]) -> Engine:
     return JavaScript(limits)
 
 
-def _emit(outcomes: bytes) -> None:
-    write_frame(_OUTPUT, outcomes)
+class _Answers:
+    """Writes answers, each with the CPU time that went by since the last one."""
+
+    def __init__(self) -> None:
+        self._before_ns = process_time_ns()
+
+    def emit(self, outcomes: bytes) -> None:
+        now_ns = process_time_ns()
+        write_frame(_OUTPUT, outcomes, (now_ns - self._before_ns) // 1_000)
+        self._before_ns = now_ns
 
 
 def serve(language: str, limits: dict[str, Any], parent: int) -> None:
@@ -58,9 +67,10 @@ def serve(language: str, limits: dict[str, Any], parent: int) -> None:
     engine = _engine(language, limits)
     refused = confine(limits["child_bytes_max"], parent)
     gc.freeze()
-    _emit(json.dumps({"ready": True, "refused": refused}).encode())
+    answers = _Answers()
+    answers.emit(json.dumps({"ready": True, "refused": refused}).encode())
     while (request := read_request(requests)) is not None:
-        engine.run(request, _emit)
+        engine.run(request, answers.emit)
 
 
 if __name__ == "__main__":

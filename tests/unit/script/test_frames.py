@@ -6,7 +6,7 @@ import io
 import json
 import os
 
-from pipeline.script.frames import LENGTH, LENGTHS, Request, read_request, write_frame
+from pipeline.script.frames import ANSWER, LENGTHS, Request, read_request, write_frame
 
 HEADER = {"operation": "decode_uplink", "contract": "lorawan", "count": 3, "careful": False}
 
@@ -32,9 +32,9 @@ def test_text_of_some_calls() -> None:
 
 
 def test_writes_all_of_a_frame() -> None:
-    """A frame is its length and its body."""
+    """A frame is its length, the CPU time that it took, and its body."""
     reader, writer = os.pipe()
-    write_frame(writer, b"abc")
+    write_frame(writer, b"abc", 7)
     os.close(writer)
     with os.fdopen(reader, "rb") as stream:
-        assert stream.read() == LENGTH.pack(3) + b"abc"
+        assert stream.read() == ANSWER.pack(3, 7) + b"abc"

@@ -147,3 +147,46 @@ def test_places_in_bodies(javascript_run: Any) -> None:
     assert (error["line"], error["column"]) == (1, 8)
     error = javascript_run.error("return 1;\nlet x = ;", argument, contract="thingsboard")
     assert (error["code"], error["line"]) == ("script_syntax", 2)
+
+
+NORMALIZES = (
+    "function decodeUplink(i) { return {data: {t: i.bytes[0]}, warnings: ['w']} }"
+    "function normalizeUplink(i) { %s }"
+)
+
+
+def test_decoding_normalizes(javascript_run: Any) -> None:
+    """A script with a normalizer gives its measurements beside the data, from the same call."""
+    source = NORMALIZES % "i.data.t += 1; return {data: {air: {temperature: i.data.t}}}"
+    (outcome,) = javascript_run(source, {"bytes": "Fg==", "fPort": 1})
+    assert outcome["value"] == {
+        "data": {"t": 22},
+        "warnings": ["w"],
+        "normalized": {"data": [{"air": {"temperature": 23}}], "warnings": []},
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("\n throw new Error('no')", "normalizeUplink: Error: no (line 2)"),
+        ("return {errors: ['odd']}", "normalizeUplink: odd"),
+        ("return 5", "normalizeUplink: normalizeUplink returned a number"),
+        ("return {data: {x: NaN}}", "normalizeUplink: data[0].x is NaN"),
+    ],
+)
+def test_a_failing_normalizer_is_a_warning(javascript_run: Any, body: str, said: str) -> None:
+    """The data stay, and the warning says what went wrong and where."""
+    (outcome,) = javascript_run(NORMALIZES % body, {"bytes": "Fg==", "fPort": 1})
+    assert outcome["value"]["data"] == {"t": 22}
+    assert outcome["value"]["warnings"][0] == "w"
+    assert outcome["value"]["warnings"][1].startswith(said)
+    assert "normalized" not in outcome["value"]
+
+
+def test_an_input_has_all_that_was_given(javascript_run: Any) -> None:
+    """Names beside the contract's own, which public examples have, reach the script."""
+    encode = "function encodeDownlink(i) { return {bytes: [i.command, i.data.x], fPort: i.fPort} }"
+    given = {"command": 7, "data": {"x": 1}, "fPort": None}
+    (outcome,) = javascript_run(encode, given, operation="encode_downlink")
+    assert outcome["value"] == {"bytes": [7, 1], "fPort": None, "warnings": []}

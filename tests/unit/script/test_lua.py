@@ -367,3 +367,30 @@ def test_what_is_printed_is_heard(lua_run: Any) -> None:
     assert len(third["console"]) == 101
     assert third["console"][0] == "x" * 500
     assert all("console" not in outcome for outcome in lua_run(source, *arguments))
+
+
+def test_decoding_normalizes(lua_run: Any) -> None:
+    """A script with a normalizer gives its measurements beside the data; its failure is a warning,
+    and the data that it was given are a copy.
+    """
+    source = (
+        "function decode_uplink(i) return {data = {t = i.f_port}} end "
+        "function normalize_uplink(i) i.data.t = i.data.t + 1 "
+        "if i.data.t > 9 then error('too hot') end "
+        "return {data = {air = {temperature = i.data.t}}} end"
+    )
+    value = lua_run.value(source, {"bytes": "", "fPort": 5})
+    assert value == {
+        "data": {"t": 5},
+        "warnings": [],
+        "normalized": {"data": [{"air": {"temperature": 6}}], "warnings": []},
+    }
+    value = lua_run.value(source, {"bytes": "", "fPort": 9})
+    assert value == {"data": {"t": 9}, "warnings": ["normalize_uplink: (script):1: too hot"]}
+
+
+def test_a_time_in_milliseconds_is_text(lua_run: Any) -> None:
+    """A script sees the time of reception as text, however the caller gave it."""
+    source = "function decode_uplink(i) return {data = {at = i.recv_time}} end"
+    value = lua_run.value(source, {"bytes": "", "fPort": 1, "recvTime": 1_767_225_600_123})
+    assert value["data"] == {"at": "2026-01-01T00:00:00.123Z"}
