@@ -85,7 +85,11 @@ def report(turn: Turn, event: DownlinkReport) -> None:
 
 
 def _takes(turn: Turn, part: dict[str, Any], event: DeviceMessage) -> bool:
-    """Return whether the node that called takes a message for the reply."""
+    """Return whether the node that called takes a message for the reply; never the one that asked,
+    nor what came with it in one request.
+    """
+    if part["trace"] == turn.trace:
+        return False
     step = step_at(turn, Place(part["chain"], part["node"], part["rules"]))
     if step is None or part["data"]["until"] != "reply":
         return False
