@@ -12,6 +12,14 @@ from threading import Lock
 METRICS: dict[str, str] = {
     # The door: requests by integration and HTTP status.
     "funicular_requests_total": "HTTP requests at the door, by tenant, integration and status",
+    # Integrations with a connection of their own (MQTT, Kafka): whether it stands, and what came.
+    "funicular_integration_connected": "1 where the connection stands, by tenant and integration",
+    "funicular_integration_messages_total": "Messages taken by a connection, by integration",
+    "funicular_integration_refused_total": "Messages that were none of the dialect: dead letters",
+    "funicular_integration_passed_over_total": "Messages that were none of a device's",
+    "funicular_integration_connects_total": "Connections made, the first and each anew",
+    "funicular_integration_errors_total": "Connections that failed or broke, appends that failed",
+    "funicular_integration_last_message_seconds": "When the last message came, in epoch seconds",
     # Requests that wait for a downlink or a verdict right now.
     "funicular_requests_waiting": "Requests that wait for their answer",
     # Records a stage has handled and committed.

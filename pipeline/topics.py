@@ -63,7 +63,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic(DOWNLINK_STATE, ("downlink",), (), "tenant/device#part", "pending downlinks, history",
           compacted=True),
     Topic(RULES, ("publish",), (), "tenant/path", "the files of a rules folder", compacted=True),
-    Topic(DEAD_LETTER, ("convert", "route", "downlink", "sink"), (), "as it came",
+    Topic(DEAD_LETTER, ("ingest", "convert", "route", "downlink", "sink"), (), "as it came",
           "the original record and why: `model.dead_letter.DeadLetter`", retention_s=30 * DAY_S),
 )  # fmt: skip
 

@@ -28,6 +28,7 @@ from pipeline.convert.stage import Convert
 from pipeline.downlink.stage import DownlinkStage
 from pipeline.errors import ConfigError, Fault, FunicularError, UsageError
 from pipeline.ingest import Ingest, StatusServer, time_ordered_ids
+from pipeline.ingest.source import connection_models
 from pipeline.integrations.dialect import dialects
 from pipeline.metrics import Registry
 from pipeline.ports import Log, Script, ScriptPort, Stage
@@ -83,6 +84,7 @@ def catalogue(scripts: ScriptPort | None = None) -> Catalogue:
     return Catalogue(
         dialects=dialects(),
         sinks=config_models(),
+        transports=connection_models(),
         codecs=codec_models(),
         parse_chain=parse_chain,
         check_script=check,
@@ -466,6 +468,8 @@ class Funicular:
                 self._coming = self.books
                 raise
         self.books = self._coming = dict(books)
+        if self._started and self.door is not None:
+            await self.door.refresh()
         if self._started:
             self._tell_what_nobody_sends()
 

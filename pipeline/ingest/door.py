@@ -30,6 +30,7 @@ from pipeline.model.record import (
     HTTP_HEADERS,
     HTTP_METHOD,
     HTTP_QUERY,
+    REPEAT_KEY,
     REPLY_TO,
     UPLINK_RECEIVED_TYPE,
     Outgoing,
@@ -44,6 +45,7 @@ from .credentials import NO_CREDENTIALS, Credentials
 from .problem import of_message, problem
 from .reports import Outcome, Reports
 from .settings import IngestSettings
+from .source_health import IntegrationStatus
 from .waiting import Waiter, Waiting
 
 HEADERS_KEPT = frozenset(
@@ -62,13 +64,18 @@ _log = structlog.get_logger(__name__)
 class Gate:
     """One integration as the door needs it; made once for each version of it."""
 
-    __slots__ = ("credentials", "headers_kept", "integration", "key", "source")
+    __slots__ = (
+        "credentials", "headers_kept", "integration", "key", "last_ms", "refused", "source",
+        "taken",
+    )  # fmt: skip
 
     def __init__(self, integration: Integration) -> None:
         self.integration = integration
         self.credentials = Credentials(integration.authentication)
         self.source = f"/in/{integration.tenant}/{integration.name}"
         self.key = f"{integration.tenant}/{integration.name}"
+        self.taken = self.refused = 0  # requests since this version of the integration
+        self.last_ms: int | None = None  # when the last one was taken
         never = HEADERS_NEVER_KEPT | {self.credentials.header}
         self.headers_kept = (HEADERS_KEPT | _headers_named(integration.options)) - never
 
@@ -129,6 +136,33 @@ class Door:
         self._second = -1
         self._second_text = ""
 
+    def record(
+        self,
+        gate: Gate,
+        request: Request,
+        arrived_ms: int,
+        *,
+        trace: str = "",
+        repeat_key: str = "",
+    ) -> tuple[Outgoing, bool]:
+        """Return the record of a message that nobody can be refused, and whether the dialect can
+        read it: what it cannot read goes on as it came, and ends as a dead letter.
+        """
+        integration = gate.integration
+        uplinks: list[Uplink] = []
+        try:
+            uplinks = integration.dialect.read(
+                request, integration.options, integration.device_template
+            )
+        except MessageError as error:
+            _log.debug("a message is none of the dialect", error=error.message)
+        headers = self._headers(gate, request, trace or self._new_id(), arrived_ms)
+        if repeat_key:
+            headers[REPEAT_KEY] = repeat_key
+        key = self._key(gate, uplinks) if uplinks else gate.key
+        record = Outgoing(topic=UPLINK_RECEIVED, key=key, value=request.body, headers=headers)
+        return record, bool(uplinks)
+
     def enter(
         self, tenant: str, name: str, headers: Mapping[str, str], query: Mapping[str, str]
     ) -> Gate | None:
@@ -137,7 +171,7 @@ class Door:
         """
         book = self._rulebooks().get(tenant)
         integration = book.integrations.get(name) if book is not None else None
-        if integration is None:
+        if integration is None or integration.connection is not None:
             NO_CREDENTIALS.proven(headers, query)
             self._gates.pop((tenant, name), None)
             return None
@@ -292,12 +326,43 @@ class Door:
         are anybody's.
         """
         integration = gate.integration if gate is not None else None
+        if gate is not None and status < 300:
+            gate.taken += 1
+            gate.last_ms = self._now_ms()
+        elif gate is not None:
+            gate.refused += 1
         key = (
             (integration.tenant, integration.name, status)
             if integration is not None
             else ("", "", status)
         )
         self._counts[key] = self._counts.get(key, 0) + 1
+
+    def status(self) -> list[IntegrationStatus]:
+        """Return what each integration that is posted to has taken since its last edit."""
+        found = []
+        for book in self._rulebooks().values():
+            for integration in book.integrations.values():
+                if integration.connection is not None:
+                    continue
+                gate = self._gates.get((integration.tenant, integration.name))
+                found.append(
+                    IntegrationStatus(
+                        tenant=integration.tenant,
+                        integration=integration.name,
+                        dialect=integration.dialect.name,
+                        transport=integration.transport,
+                        state="open",
+                        since_ms=None,
+                        last_message_ms=gate.last_ms if gate else None,
+                        messages=gate.taken if gate else 0,
+                        refused=gate.refused if gate else 0,
+                        passed_over=0,
+                        connects=0,
+                        errors=0,
+                    )
+                )
+        return found
 
     def flush(self, metrics: Registry) -> None:
         """Move the counts into the registry. Called now and then, not per request."""

@@ -29,6 +29,8 @@ from .replies import Replies
 from .reports import Reports
 from .server import Server
 from .settings import IngestSettings
+from .source_health import IntegrationStatus
+from .sources import Sources
 from .ttn_v2_door import TtnV2Speech
 from .tts_v3_door import TtsV3Speech
 from .waiting import Waiting
@@ -97,6 +99,10 @@ class Ingest:
             unready=self.unready,
         )
 
+        self._sources = Sources(
+            self._door, log, rulebooks, settings, now_ms=now_ms, on_bug=self._died
+        )
+
     @property
     def address(self) -> str:
         """Where it listens after `start`, as `http://127.0.0.1:8080`."""
@@ -132,13 +138,25 @@ class Ingest:
         await asyncio.sleep(0)  # The reader waits for records before the first request does.
         await self._replies.ready()
         self._missing = None
+        await self._sources.refresh()
         if not is_loopback(self._settings.host) and not self._keys.configured:
             _log.warning("the API is closed: no keys; make one with `funicular keys create`")
         _log.info("the door is open", address=self.address)
 
+    async def refresh(self) -> None:
+        """Follow edited rules: connections of new integrations are made, of removed ones end."""
+        await self._sources.refresh()
+
+    def integrations(self, tenant: str = "") -> list[IntegrationStatus]:
+        """Return how the integrations do, of one tenant or of all, by name."""
+        found = [*self._door.status(), *self._sources.status()]
+        chosen = [status for status in found if tenant in ("", status.tenant)]
+        return sorted(chosen, key=lambda status: (status.tenant, status.integration))
+
     async def stop(self) -> None:
         """Take no more requests, answer those that wait with what is there, store the reports."""
         self._missing = "the door is closing"
+        await self._sources.stop()
         self._server.close()
         self._waiting.expire_all()
         await self._server.stop()
@@ -150,6 +168,7 @@ class Ingest:
             async with asyncio.timeout(self._settings.stop_timeout_s):
                 await self._reports.flush()
         self._door.flush(self._metrics)
+        self._sources.flush(self._metrics)
         if self.failed is not None:
             self.failed.cancel()
         _log.info("the door is closed")
@@ -164,14 +183,19 @@ class Ingest:
             return
         error = task.exception()
         if error is not None:
-            self._missing = "a part of the door died; see the log"
             _log.error("a part of the door died", exc_info=error)
+            self._died(error)
+
+    def _died(self, error: BaseException) -> None:
+        if self.failed is not None and not self.failed.done():
+            self._missing = "a part of the door died; see the log"
             self.failed.set_exception(error)
 
     async def _count(self) -> None:
         while True:
             await asyncio.sleep(self._settings.metrics_interval_s)
             self._door.flush(self._metrics)
+            self._sources.flush(self._metrics)
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

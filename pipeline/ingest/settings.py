@@ -51,6 +51,16 @@ class IngestSettings:
     api_timeout_s: float = 5.0
     """How long a command waits for the owner of its device; then 504."""
 
+    worker: str = ""
+    """Tells this process from others where a source must (MQTT's shared subscriptions)."""
+    source_batch_max: int = 500
+    """Messages of one source that are stored in one step."""
+    source_pause_s: float = 0.5
+    """Before a lost connection is made again; doubled at each try."""
+    source_pause_s_max: float = 60.0
+    source_steady_s: float = 60.0
+    """A connection that held so long begins anew with the short pause."""
+
     metrics_interval_s: float = 1.0
     stop_timeout_s: float = 10.0
     """For those who wait, and for the last reports, when the door closes."""

@@ -38,7 +38,7 @@ from pipeline.integrations.document import digest, rfc3339
 from pipeline.integrations.server_options import ServerOptions
 from pipeline.model.downlink import Downlink
 from pipeline.model.http import Call, Request
-from pipeline.model.mqtt import Publication
+from pipeline.model.mqtt import Publication, topic_level
 from pipeline.model.record import ID_LENGTH_MAX
 from pipeline.model.uplink import Link, Uplink
 
@@ -150,8 +150,10 @@ class ChirpStack(Asynchronous):
             raise MessageError("no uplink has told the device's application yet", code="no_link")
         reference = str(uuid5(NAMESPACE_URL, f"funicular:{downlink.id}"))
         command = {"id": reference, "devEui": dev_eui, **_item(downlink)}
-        topic = f"{options.topic_prefix}application/{application}/device/{dev_eui}/command/down"
-        return Publication(topic=topic, payload=orjson.dumps(command), reference=reference)
+        path = f"application/{topic_level(application)}/device/{topic_level(dev_eui)}/command/down"
+        return Publication(
+            topic=options.topic_prefix + path, payload=orjson.dumps(command), reference=reference
+        )
 
     def sample(self, device_id: str, counter: int, payload: bytes, now_ms: int) -> Request:
         """Return an `up` event. MessageError: the device's id is no EUI."""

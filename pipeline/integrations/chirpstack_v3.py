@@ -42,7 +42,7 @@ from pipeline.integrations.document import (
 )
 from pipeline.model.downlink import Downlink, State
 from pipeline.model.http import Call, Request
-from pipeline.model.mqtt import Publication
+from pipeline.model.mqtt import Publication, topic_level
 from pipeline.model.uplink import Link, Report, Uplink
 
 EVENTS = ("up", "join", "ack", "txack", "error", "status", "location", "integration")
@@ -185,8 +185,8 @@ class ChirpStackV3(Asynchronous):
         dev_eui = _eui_of(link)
         if not application:
             raise MessageError("no uplink has told the device's application yet", code="no_link")
-        topic = f"{options.topic_prefix}application/{application}/device/{dev_eui}/command/down"
-        return Publication(topic=topic, payload=orjson.dumps(_item(downlink)))
+        path = f"application/{topic_level(application)}/device/{topic_level(dev_eui)}/command/down"
+        return Publication(topic=options.topic_prefix + path, payload=orjson.dumps(_item(downlink)))
 
     def sample(self, device_id: str, counter: int, payload: bytes, now_ms: int) -> Request:
         """Return an `up` event (JSON). MessageError: the device's id is no EUI."""

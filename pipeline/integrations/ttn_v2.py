@@ -1,6 +1,10 @@
-"""The Things Network v2, HTTP integration: uplink JSON in, downlinks to its `downlink_url`.
+"""The Things Network v2: its HTTP integration, and its Data API (MQTT).
 
-Format: the v2 HTTP integration page and `core/types` of TheThingsNetwork/ttn (v2).
+Format: the v2 HTTP integration page, `mqtt/README.md` and `core/types` of TheThingsNetwork/ttn.
+Uplink JSON in; downlinks go to the uplink's `downlink_url`, or to the topic `…/down`. Over MQTT
+there are events, too (`ttn_v2_events`): activations are joins, errors are service_data of the
+service `errors`, and what became of a downlink is a report of the last one that was sent, as v2
+gives a downlink no id.
 `metadata` of an uplink: what the network server says (`time`, `frequency` in MHz, `modulation`,
 `data_rate`, `bit_rate`, `coding_rate`, `airtime` in ns, `latitude`, `longitude`, `altitude`,
 `gateways`), and `application_id`, `device_id`, `is_retry`, `gateway_count`, and `rssi` and `snr` of
@@ -14,10 +18,10 @@ from typing import Annotated, Any
 
 import msgspec
 import orjson
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 from pipeline.errors import MessageError
-from pipeline.integrations import lorawan
+from pipeline.integrations import lorawan, ttn_v2_events
 from pipeline.integrations.dialect import Asynchronous, DeviceTemplate, Options
 from pipeline.integrations.document import (
     URL_LENGTH_MAX,
@@ -32,6 +36,7 @@ from pipeline.integrations.document import (
 )
 from pipeline.model.downlink import Downlink
 from pipeline.model.http import Call, Request
+from pipeline.model.mqtt import Publication, topic_level
 from pipeline.model.uplink import Link, Uplink
 
 
@@ -39,10 +44,12 @@ class TtnV2Options(Options):
     """`downlink_url` is called instead of the one that an uplink brings; it holds the access key.
 
     `downlink_hosts`: only these hosts may be called because an uplink says so; empty: any.
+    `application_id`: over MQTT, the one whose topics are read; empty: all that the user may read.
     """
 
     downlink_url: SecretStr | None = None
     downlink_hosts: tuple[str, ...] = ()
+    application_id: str = Field(default="", pattern=r"^[^/+#]*$", max_length=255)
 
 
 class _Up(msgspec.Struct):
@@ -82,7 +89,9 @@ class TtnV2(Asynchronous):
         options: Any,  # noqa: ARG002 - the port's shape
         device_template: str,
     ) -> list[Uplink]:
-        """Return the one uplink. MessageError as the port says."""
+        """Return the one uplink or event. MessageError as the port says."""
+        if "event" in request.query:
+            return [ttn_v2_events.read(request, device_template)]
         up = convert(parse_object(request.body), _Up)
         if not up.dev_id:
             raise MessageError(
@@ -143,15 +152,47 @@ class TtnV2(Asynchronous):
                 " have none",
                 code="no_link",
             )
-        body = {
-            "dev_id": link.device_id,
-            "port": downlink.f_port,
-            "confirmed": downlink.confirmed,
-            "schedule": downlink.queue,
-            "payload_raw": b64encode(downlink.payload or b"").decode(),
-        }
+        body = {"dev_id": link.device_id, **_message(downlink)}
         headers = {"content-type": "application/json", "user-agent": lorawan.USER_AGENT}
         return Call(url=url, body=orjson.dumps(body), headers=headers)
+
+    def topics(self, options: TtnV2Options) -> tuple[str, ...]:
+        """Return the filters of uplinks and events; those of single fields are left out."""
+        devices = f"{options.application_id or '+'}/devices/+"
+        return (f"{devices}/up", f"{devices}/events/#")
+
+    def from_topic(
+        self,
+        topic: str,
+        body: bytes,
+        options: TtnV2Options,  # noqa: ARG002 - the port's shape
+    ) -> Request | None:
+        """Return the request of an uplink, or of an event, which the query then names."""
+        parts = topic.split("/")
+        if len(parts) < 4 or parts[1] != "devices":
+            return None
+        headers = {"content-type": "application/json"}
+        if parts[3:] == ["up"]:
+            return Request(body=body, headers=headers)
+        event = "/".join(parts[4:])
+        if parts[3] != "events" or event not in ttn_v2_events.EVENTS:
+            return None
+        query = {"event": event, "app_id": parts[0], "dev_id": parts[2]}
+        return Request(body=body, query=query, headers=headers)
+
+    def publication(self, downlink: Downlink, link: Link, options: TtnV2Options) -> Publication:
+        """Return the message to the device's `down`. MessageError `no_link`."""
+        application = link.application_id or options.application_id
+        if not link.device_id or not application:
+            raise MessageError(
+                "no uplink has told the device's app_id and dev_id yet", code="no_link"
+            )
+        topic = f"{topic_level(application)}/devices/{topic_level(link.device_id)}/down"
+        return Publication(topic=topic, payload=orjson.dumps(_message(downlink)))
+
+    def sample_topic(self, device_id: str, options: TtnV2Options) -> str:
+        """Return the topic that `sample` is published to."""
+        return f"{options.application_id or 'sample-app'}/devices/{device_id}/up"
 
     def sample(self, device_id: str, counter: int, payload: bytes, now_ms: int) -> Request:
         """Return an uplink as the HTTP integration posts it."""
@@ -187,6 +228,15 @@ class TtnV2(Asynchronous):
             },
         }
         return Request(body=orjson.dumps(body), headers={"content-type": "application/json"})
+
+
+def _message(downlink: Downlink) -> dict[str, Any]:
+    return {
+        "port": downlink.f_port,
+        "confirmed": downlink.confirmed,
+        "schedule": downlink.queue,
+        "payload_raw": b64encode(downlink.payload or b"").decode(),
+    }
 
 
 def _repeat_key(up: _Up, time: Any) -> str:

@@ -1,4 +1,5 @@
-"""The Things Stack v3, webhooks (JSON): every kind of `ApplicationUp` in, downlinks by its API.
+"""The Things Stack v3, webhooks or MQTT (JSON): every kind of `ApplicationUp` in, downlinks by its
+API or over MQTT (`tts_v3_mqtt`).
 
 Format: `api/ttn/lorawan/v3/messages.proto` of TheThingsNetwork/lorawan-stack and its data-formats
 page. Fields that are zero, empty or false are left out; names may be snake_case or camelCase;
@@ -43,6 +44,7 @@ from pipeline.integrations.dialect import (
     path_segment,
 )
 from pipeline.integrations.document import URL_LENGTH_MAX, convert, digest, parse_object, rfc3339
+from pipeline.integrations.tts_v3_mqtt import TtsV3Topics, message_of, operation_of
 from pipeline.integrations.tts_v3_up import OUR_ID
 from pipeline.model.downlink import Downlink
 from pipeline.model.http import Call, Request, Response
@@ -56,11 +58,15 @@ class TtsV3Options(Options):
 
     Without them: where the webhook's own headers say (a webhook with a downlink API key), limited
     to `downlink_hosts` unless that is empty. `application_id`: where it is not the uplink's.
+    Over MQTT: topics are those of `application_id`, else of all that the user may read;
+    `tenant_id` is what follows the @ in the server's topics (`ttn` in its community network; empty
+    where a server of one's own has none).
     """
 
     server: str = ""
     api_key: SecretStr | None = None
-    application_id: str = ""
+    application_id: str = Field(default="", pattern=r"^[^/+#]*$")
+    tenant_id: str = Field(default="", pattern=r"^[^/+#@]*$")
     user_agent_suffix: str = Field(default="", max_length=100, pattern=r"^[ -~]*$")
     downlink_hosts: tuple[str, ...] = ()
 
@@ -95,7 +101,7 @@ class _Queue(msgspec.Struct):
     downlinks: list[_Item] | None = None
 
 
-class TtsV3(Asynchronous):
+class TtsV3(TtsV3Topics, Asynchronous):
     """The dialect; see the module."""
 
     name = "tts_v3"
@@ -140,22 +146,8 @@ class TtsV3(Asynchronous):
         lorawan.check(downlink)
 
     def send(self, downlink: Downlink, link: Link, options: TtsV3Options) -> Call:
-        """Return the request to `down/push`, or to `down/replace`. MessageError `no_link`.
-
-        The Things Stack cannot put a downlink before others: `first` is pushed with the highest
-        priority, which is what its scheduler goes by.
-        """
-        operation = "replace" if downlink.queue == "replace" else "push"
-        priority = downlink.priority or ("highest" if downlink.queue == "first" else "normal")
-        message: dict[str, Any] = {
-            "f_port": downlink.f_port,
-            "frm_payload": b64encode(downlink.payload or b"").decode(),
-            "priority": priority.upper(),
-            "correlation_ids": [OUR_ID + downlink.id, *downlink.correlation_ids],
-        }
-        if downlink.confirmed:
-            message["confirmed"] = True
-        return _call(link, options, operation, [message])
+        """Return the request to `down/push`, or to `down/replace`. MessageError `no_link`."""
+        return _call(link, options, operation_of(downlink), [message_of(downlink)])
 
     def ask_queue(self, link: Link, options: TtsV3Options) -> Call:
         """Return the request to `GET …/down`; it needs the options' `server` and `api_key`."""

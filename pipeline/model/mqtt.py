@@ -1,8 +1,10 @@
-"""MQTT as dialects see it: what is to be published."""
+"""MQTT as dialects see it: what is to be published, and where."""
 
 from __future__ import annotations
 
 import msgspec
+
+from pipeline.errors import MessageError
 
 
 class Publication(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -13,3 +15,17 @@ class Publication(msgspec.Struct, frozen=True, omit_defaults=True):
     topic: str
     payload: bytes = b""
     reference: str = ""
+
+
+def topic_level(name: str) -> str:
+    """Return a name that stands as one level of a topic. Names come from messages: one with a
+    separator or a wildcard would lead to another device.
+
+    MessageError `no_link`: it has one, or is empty.
+    """
+    if not name or any(sign in name for sign in "/+#\0"):
+        raise MessageError(
+            f"{name[:100]!r} cannot be a level of an MQTT topic: the downlink has no way",
+            code="no_link",
+        )
+    return name

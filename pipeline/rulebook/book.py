@@ -48,6 +48,8 @@ class Integration:
     metadata: Mapping[str, Any]
     device_type: str  # of devices whose converter names none
     allow_new_devices: bool = True
+    transport: str = "http"  # how messages come; `http`: they are posted to the door
+    connection: Any = None  # the transport's own Config; None: there is the door
 
 
 @dataclass(frozen=True, slots=True)

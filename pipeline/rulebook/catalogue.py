@@ -95,6 +95,8 @@ class Catalogue:
     # Codecs that need no script: name → its pydantic model, which also says its `contract`, and
     # of a config whether it `decodes` and `encodes`.
     codecs: Mapping[str, Any] = field(default_factory=dict)
+    # How messages come where they are not posted: transport name → the model of `connection:`.
+    transports: Mapping[str, type[BaseModel]] = field(default_factory=dict)
 
 
 def suggest(wrong: str, names: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -20,6 +21,7 @@ from pydantic import (
 from pipeline.integrations.dialect import Asynchronous, Dialect
 from pipeline.rulebook.book import Authentication, Integration
 from pipeline.rulebook.catalogue import Catalogue, Known, Problem, suggest
+from pipeline.rulebook.connection import HTTP, connection_of
 from pipeline.rulebook.duration import Duration
 from pipeline.rulebook.validation import validate
 
@@ -155,6 +157,8 @@ class IntegrationConfig(_Part):
     ordered: bool | None = None
     metadata: dict[str, Any] = {}
     options: dict[str, Any] = {}
+    transport: Annotated[str, Field(description="how messages come")] = HTTP
+    connection: dict[str, Any] = {}
 
 
 def parse_integration(
@@ -167,7 +171,11 @@ def parse_integration(
     known: Known,
 ) -> tuple[Integration | None, list[Problem]]:
     """Return the integration, or None, and all that is wrong with its document."""
-    config, problems = validate(IntegrationConfig, document)
+    transport = document.get("transport", HTTP)
+    connected = isinstance(transport, str) and transport != HTTP
+    # Who connects to a broker proves himself there; there is no door that anybody could post to.
+    shown = {"authentication": "open", **document} if connected else document
+    config, problems = validate(IntegrationConfig, shown)
     dialect = catalogue.dialects.get(_text(document, "dialect"))
     if dialect is None and isinstance(document.get("dialect"), str):
         problems.append(_no_such("dialect", document["dialect"], catalogue.dialects))
@@ -178,16 +186,19 @@ def parse_integration(
         return None, problems
     options, more = validate(dialect.options, document.get("options", {}), ("options",))
     problems.extend(_without_doubles(problems, more))
+    connection, more = connection_of(document, dialect, options, catalogue.transports)
+    problems.extend(_without_doubles(problems, more))
     template = _text(document, "device") or dialect.device_template
     if isinstance(document.get("device"), str):
         problems.extend(_check_template(_text(document, "device"), dialect))
     if document.get("synchronous") is True and _only_accepts(dialect):
         message = f"{dialect.name} cannot carry a downlink in its answer"
         problems.append(Problem(("synchronous",), message, "leave `synchronous` out", 0))
-    if problems or config is None:
+    if config is None or any(not problem.warns for problem in problems):
         return None, problems
     named = (tenant, name, template)
-    return _made(named, config, defaults, dialect, options), []
+    made = _made(named, config, defaults, dialect, options)
+    return replace(made, transport=config.transport, connection=connection), problems
 
 
 def _made(

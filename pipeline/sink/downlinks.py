@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from pipeline.errors import MessageError, RetryableError
-from pipeline.integrations.dialect import QueueDialect
+from pipeline.integrations.dialect import QueueDialect, Referring
 from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call
 from pipeline.model.uplink import Link

@@ -20,6 +20,7 @@ from pipeline.sink.clock import Clock, MonotonicClock
 from pipeline.sink.destination import Destination, Surroundings
 from pipeline.sink.downlinks import DownlinkTransport
 from pipeline.sink.endings import Ending, downlink_ending, sink_ending
+from pipeline.sink.mqtt_downlinks import MqttDownlinkTransport
 from pipeline.sink.news import DestinationStatus
 from pipeline.sink.settings import SinkSettings
 from pipeline.sink.transport import Context, Transport, transports
@@ -149,9 +150,11 @@ def _sink_plan(entry: SinkEntry) -> _Plan:
 
 
 def _downlink_plan(integration: Integration) -> _Plan:
+    over_mqtt = integration.transport == "mqtt"
+    transport = MqttDownlinkTransport if over_mqtt else DownlinkTransport
     return _Plan(
         f"downlinks of {integration.dialect.name}",
-        integration.options,
-        lambda context: DownlinkTransport(integration, context),
+        (integration.options, integration.connection),
+        lambda context: transport(integration, context),
         downlink_ending,
     )

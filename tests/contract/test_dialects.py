@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.errors import MessageError
-from pipeline.integrations.dialect import DeviceTemplate, Dialect, Options, dialects
+from pipeline.integrations.dialect import DeviceTemplate, Dialect, Options, OverMqtt, dialects
 from pipeline.model.downlink import Downlink, State
 from pipeline.model.http import Call, Request, Response
 from pipeline.model.reply import Reply
@@ -24,7 +24,11 @@ DEVICE = "1A2B3C"  # an id that every network server can have
 PAYLOAD = b"\x01\x02\x03\x04"
 NOW_MS = 1_700_000_000_000
 # Where a dialect needs the user's word to name the device of its own sample.
-SAMPLE_OPTIONS: dict[str, dict[str, Any]] = {"http": {"device_field": "device"}}
+SAMPLE_OPTIONS: dict[str, dict[str, Any]] = {
+    "http": {"device_field": "device"},
+    "mqtt": {"topic": "sample/{device_id}/{kind}", "downlink_topic": "sample/{device_id}/down"},
+}
+PLAIN = {"http", "mqtt"}  # their payload is the whole body; a repeat key is the user's to name
 LINK = Link(application_id="app1", device_id=DEVICE)
 # How each dialect is told where its downlinks go.
 WAYS: dict[str, dict[str, Any]] = {
@@ -35,6 +39,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "chirpstack_v3": {"server": "https://ns.example", "api_key": "k"},
 }
 ONLY_ANSWERED = {"sigfox"}  # a device can only be answered
+OVER_MQTT = sorted(name for name, dialect in dialects().items() if isinstance(dialect, OverMqtt))
 EUI = "0a0b0c0d0e0f0102"
 NAMED_BY_EUI = {
     name for name, dialect in dialects().items() if dialect.device_template == "{dev_eui}"
@@ -104,7 +109,7 @@ def test_sample_reads_back(dialect: Dialect) -> None:
     assert uplink.type == "uplink"
     assert uplink.device is not None
     assert uplink.device.endswith(device_of(dialect.name))
-    assert uplink.payload == (request.body if dialect.name == "http" else PAYLOAD)
+    assert uplink.payload == (request.body if dialect.name in PLAIN else PAYLOAD)
     assert uplink.link is not None
     assert uplink.link.device_id == device_of(dialect.name)
 
@@ -117,7 +122,7 @@ def test_read_gives_the_same_each_time(dialect: Dialect) -> None:
 def test_repeat_keys_tell_messages_apart(dialect: Dialect) -> None:
     """The same request twice has one key; the next message of the device has another."""
     if not read(dialect, sample(dialect))[0].repeat_key:
-        assert dialect.name == "http", "plain HTTP has a key only where the user says which"
+        assert dialect.name in PLAIN, "only these have a key where the user says which"
         return
     keys = [read(dialect, sample(dialect, n, NOW_MS + n))[0].repeat_key for n in (7, 7, 8)]
 
@@ -161,7 +166,7 @@ def test_send_needs_a_link(dialect: Dialect) -> None:
 
 def test_calls_name_their_sender(dialect: Dialect) -> None:
     """A call to a network server has a URL, a body and a User-Agent with the version."""
-    if dialect.name in ONLY_ANSWERED:
+    if dialect.name in ONLY_ANSWERED | {"mqtt"}:
         return
     options = dialect.options.model_validate(WAYS[dialect.name])
     link = msgspec.structs.replace(LINK, device_id=device_of(dialect.name))
@@ -172,6 +177,74 @@ def test_calls_name_their_sender(dialect: Dialect) -> None:
     assert call.headers["user-agent"].startswith("funicular/")
     assert all(header == header.lower() for header in call.headers)
     assert call.body
+
+
+@pytest.mark.parametrize("name", OVER_MQTT)
+def test_a_topic_brings_what_http_brings(name: str) -> None:
+    """A sample that is published is read as the one that is posted; its topic is subscribed to."""
+    dialect = dialects()[name]
+    assert isinstance(dialect, OverMqtt)
+    options = options_of(dialect)
+    topic = dialect.sample_topic(device_of(name), options)
+    posted = sample(dialect)
+    brought = dialect.from_topic(topic, posted.body, options)
+
+    assert brought is not None
+    (uplink,) = dialect.read(brought, options, dialect.device_template)
+    (expected,) = read(dialect, posted)
+    assert (uplink.device, uplink.payload) == (expected.device, expected.payload)
+    assert uplink.repeat_key == expected.repeat_key
+    assert any(matches(topic, each) for each in dialect.topics(options))
+
+
+@pytest.mark.parametrize("name", OVER_MQTT)
+@pytest.mark.parametrize("device_id", ["", "a/b", "+", "#", "a\0b"])
+def test_no_devices_name_leads_to_another_topic(name: str, device_id: str) -> None:
+    """A device that calls itself by a wildcard or a path gets no downlink, nor does another."""
+    dialect = dialects()[name]
+    assert isinstance(dialect, OverMqtt)
+    link = msgspec.structs.replace(LINK, device_id=device_id)
+    with pytest.raises(MessageError) as caught:
+        dialect.publication(downlink(f_port=1, device=device_id), link, options_of(dialect))
+    assert caught.value.code == "no_link"
+
+
+def matches(topic: str, filter_: str) -> bool:
+    """Return whether a filter of MQTT takes a topic."""
+    levels, wanted = topic.split("/"), filter_.split("/")
+    if wanted[-1] == "#":
+        wanted.pop()
+        levels = levels[: len(wanted)]
+    pairs = zip(levels, wanted, strict=False)
+    return len(levels) == len(wanted) and all(want in ("+", level) for level, want in pairs)
+
+
+@pytest.mark.parametrize("name", OVER_MQTT)
+@settings(max_examples=100, deadline=None)
+@given(topic=st.text(max_size=40), body=st.binary(max_size=40))
+def test_any_topic_is_read_or_passed_over(name: str, topic: str, body: bytes) -> None:
+    """A hostile topic or payload never raises anything but MessageError."""
+    dialect = dialects()[name]
+    assert isinstance(dialect, OverMqtt)
+    brought = dialect.from_topic(topic, body, options_of(dialect))
+    if brought is not None:
+        refused_or_read(dialect, brought)
+
+
+@pytest.mark.parametrize("name", OVER_MQTT)
+def test_a_publication_is_for_one_device_and_is_not_read_back(name: str) -> None:
+    """A downlink goes to a topic without wildcards, which the same subscription passes over."""
+    dialect = dialects()[name]
+    assert isinstance(dialect, OverMqtt)
+    options = options_of(dialect)
+    link = msgspec.structs.replace(LINK, device_id=device_of(name))
+    made = dialect.publication(downlink(f_port=1), link, options)
+
+    assert made.payload
+    assert not set(made.topic) & set("+#{}")
+    assert device_of(name) in made.topic
+    if name != "mqtt":  # where the topics are the user's, so is that they differ
+        assert dialect.from_topic(made.topic, made.payload, options) is None
 
 
 def test_no_replies_is_an_empty_answer(dialect: Dialect) -> None:

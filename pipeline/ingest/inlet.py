@@ -1,0 +1,105 @@
+"""Where sources bring messages: a batch of them → records of `uplink.received`, in one append.
+
+There is nobody whom a bad message could be refused to, so that it goes on as it came, and convert
+makes a dead letter of it; one that is too long becomes a dead letter here, with its beginning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from pipeline.errors import RetryableError
+from pipeline.model.dead_letter import bury
+from pipeline.model.http import Request
+from pipeline.model.record import Outgoing, Record
+from pipeline.ports import Log
+from pipeline.topics import UPLINK_RECEIVED
+
+from .door import Door, Gate
+from .settings import IngestSettings
+from .source import Arrival
+from .source_health import SourceHealth
+
+STAGE = "ingest"
+_log = structlog.get_logger(__name__)
+
+
+class DoorInlet:
+    """The inlet of one integration."""
+
+    def __init__(
+        self,
+        door: Door,
+        gate: Gate,
+        log: Log,
+        health: SourceHealth,
+        settings: IngestSettings,
+        *,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._door = door
+        self._gate = gate
+        self._log = log
+        self._health = health
+        self._settings = settings
+        self._now_ms = now_ms
+
+    async def take(self, arrivals: Sequence[Arrival]) -> None:
+        """See `source.Inlet`."""
+        if not arrivals:
+            return
+        now_ms = self._now_ms()
+        refused = 0
+        records: list[Outgoing] = []
+        for arrival in arrivals:
+            record, good = self._record(arrival, now_ms)
+            records.append(record)
+            refused += not good
+        await self._append(records)
+        self._health.took(len(records), refused)
+
+    def pass_over(self, count: int, reason: str) -> None:
+        """See `source.Inlet`."""
+        self._health.passed_over(count, reason)
+
+    def _record(self, arrival: Arrival, now_ms: int) -> tuple[Outgoing, bool]:
+        limit = self._gate.integration.body_bytes_max
+        request = arrival.request
+        length = len(request.body)
+        if length <= limit:
+            return self._door.record(
+                self._gate, request, now_ms, trace=arrival.trace, repeat_key=arrival.repeat_key
+            )
+        cut = Request(request.body[:limit], request.method, request.query, request.headers)
+        out, _ = self._door.record(self._gate, cut, now_ms, trace=arrival.trace)
+        record = Record(UPLINK_RECEIVED, -1, -1, now_ms, out.key, out.value, out.headers)
+        letter = bury(
+            record,
+            stage=STAGE,
+            reason="body_length",
+            message=f"the message has {length} bytes; `body_bytes_max` allows {limit}",
+            detail={"length": length, "limit": limit},
+            now_ms=now_ms,
+        )
+        return letter, False
+
+    async def _append(self, records: Sequence[Outgoing]) -> None:
+        pause_s = self._settings.source_pause_s
+        trouble = ""
+        while True:
+            try:
+                await self._log.append(records)
+            except RetryableError as error:
+                if trouble != error.code:
+                    trouble = error.code
+                    _log.error("the log takes no messages of a source", error=error.message)
+                self._health.troubled(f"the log takes no messages: {error.message}")
+                await asyncio.sleep(error.retry_after_s or pause_s)
+                pause_s = min(2 * pause_s, self._settings.source_pause_s_max)
+                continue
+            if trouble:
+                _log.info("the log takes messages of a source again", after=trouble)
+            return

@@ -1,0 +1,117 @@
+"""The port of a source, and how the folder is scanned for them.
+
+A source is a class named `SOURCE` in `ingest/<transport>.py`: the connection by which one
+integration's messages come where they are not posted to the door. It neither retries nor waits:
+`sources.py` does. What it brings goes through the Inlet and is acknowledged after.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from pydantic import BaseModel
+
+from pipeline.errors import RetryableError
+from pipeline.model.http import Request
+from pipeline.rulebook.book import Integration
+
+
+class SourceError(RetryableError):
+    """The connection could not be made, or broke. The text holds no secret."""
+
+    code = "connection"
+
+
+class Arrival(NamedTuple):
+    """One message. `trace`: its id where the source has one that stays the same when the message
+    comes again; `repeat_key`: likewise, for what the dialect has no key for.
+    """
+
+    request: Request
+    trace: str = ""
+    repeat_key: str = ""
+
+
+class Inlet(Protocol):
+    """Where messages go."""
+
+    async def take(self, arrivals: Sequence[Arrival]) -> None:
+        """Return when all are durable, in this order. Waits as long as the log takes nothing, so
+        that whoever calls it takes no more from the other side.
+        """
+        ...
+
+    def pass_over(self, count: int, reason: str) -> None:
+        """Count messages that are none of a device's: of another topic, or retained."""
+        ...
+
+
+class Health(Protocol):
+    """Whom a source tells how it does."""
+
+    def connected(self, note: str = "") -> None:
+        """It is connected and subscribed; `note` is what the user should know."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a source is given besides its config. `worker` tells this process from others and is
+    the same after a restart.
+    """
+
+    integration: Integration
+    worker: str
+    batch_max: int
+
+
+class Source(Protocol):
+    """One integration's connection; one object an integration."""
+
+    async def run(self, inlet: Inlet, health: Health) -> None:
+        """Connect, and hand messages over until cancelled.
+
+        Nothing is acknowledged to the other side before `Inlet.take` has returned. SourceError:
+        the connection could not be made, or broke; it is run again later. Anything else raised
+        is a bug.
+        """
+        ...
+
+
+class SourceType(Protocol):
+    """The class of a source: what the folder's files and entry points give."""
+
+    name: ClassVar[str]
+    """As in `transport:` of an integration's YAML; the file's name."""
+    Config: ClassVar[type[BaseModel]]
+    """The integration's `connection:`: frozen, refuses unknown keys."""
+
+    def __call__(self, config: Any, context: Context) -> Source:
+        """Return a source that does nothing before `run`."""
+        ...
+
+
+@cache
+def sources() -> dict[str, SourceType]:
+    """Return all sources by name: the files of this folder and the plug-ins of others."""
+    found: dict[str, SourceType] = {}
+    package = import_module("pipeline.ingest")
+    for module in pkgutil.iter_modules(package.__path__):
+        source = getattr(import_module(f"pipeline.ingest.{module.name}"), "SOURCE", None)
+        if source is not None:
+            found[source.name] = source
+    for plug_in in entry_points(group="funicular.sources"):
+        source = plug_in.load()
+        found[source.name] = source
+    return found
+
+
+def connection_models() -> dict[str, type[BaseModel]]:
+    """Return each source's Config by name, for the rulebook's catalogue."""
+    return {name: source.Config for name, source in sources().items()}

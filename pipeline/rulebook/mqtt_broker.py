@@ -1,0 +1,153 @@
+"""How an MQTT broker is reached: what a user writes, of an integration or wherever else."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from pipeline.rulebook.duration import Duration
+
+LIBRARY = "aiomqtt"
+PORTS = {"mqtt": 1883, "mqtts": 8883}
+NAME_LENGTH_MAX = 256
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class MqttTlsConfig(_Part):
+    """Paths of PEM files: whose certificates to trust, and our own. Without `ca_file` it is
+    the system's.
+    """
+
+    ca_file: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
+    key_password: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
+        if self.key_file and not self.certificate_file:
+            raise ValueError("`key_file` is that of a `certificate_file`: set both")
+        return self
+
+
+class MqttBrokerConfig(_Part):
+    """`server: mqtts://broker.example:8883` (or `mqtt://…`, unencrypted), `user`, `password`,
+    `tls` with certificates of one's own, `version` 3.1.1 or 5.
+    """
+
+    server: str = Field(description="as mqtts://broker.example:8883")
+    user: Annotated[str, StringConstraints(max_length=NAME_LENGTH_MAX)] = ""
+    password: SecretStr | None = None
+    version: Literal["3.1.1", "5"] = "3.1.1"
+    client_id: Annotated[str, StringConstraints(max_length=NAME_LENGTH_MAX)] = ""
+    keepalive: Annotated[Duration, Field(ge=1, le=3_600)] = 30.0
+    connect_timeout: Annotated[Duration, Field(gt=0, le=120)] = 10.0
+    tls: MqttTlsConfig | None = None
+
+    @field_validator("server")
+    @classmethod
+    def _is_a_server(cls, server: str) -> str:
+        try:
+            parts = urlsplit(server)
+            port = parts.port
+        except ValueError:
+            raise ValueError("must be an address as mqtts://broker.example:8883") from None
+        plain = not (parts.username or parts.password or parts.query or parts.fragment)
+        if parts.scheme not in PORTS or not parts.hostname or port == 0 or not plain:
+            raise ValueError(
+                "must be an address as mqtts://broker.example:8883; `user` and `password` stand"
+                " for themselves"
+            )
+        if parts.path not in ("", "/"):
+            raise ValueError("must have no path: topics stand under `topics`")
+        return server
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _as_text(cls, version: object) -> object:
+        return str(version) if type(version) in (int, float) else version
+
+    @model_validator(mode="after")
+    def _make_sense(self) -> Self:
+        if self.tls is not None and not self.secure:
+            raise ValueError("`tls` needs a server as mqtts://…")
+        if self.password is not None and not self.user:
+            raise ValueError("`password` is that of a `user`: set both")
+        if find_spec(LIBRARY) is None:
+            raise ValueError("MQTT needs a library: pip install 'funicular[mqtt]'")
+        return self
+
+    @property
+    def secure(self) -> bool:
+        """Whether it is reached over TLS."""
+        return urlsplit(self.server).scheme == "mqtts"
+
+    @property
+    def host(self) -> str:
+        """The server's name or address."""
+        return urlsplit(self.server).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The server's port; the scheme's own where none is given."""
+        return urlsplit(self.server).port or PORTS[urlsplit(self.server).scheme]
+
+
+class MqttSourceConfig(MqttBrokerConfig):
+    """An integration's `connection:`, with `transport: mqtt`.
+
+    `topics`: filters; without them the dialect's. `qos` 1: a message is acknowledged once it is
+    durable. `persistent`: the broker keeps what comes while we are away (for `session_expiry`,
+    of version 5). `share`: a name by which several workers share the messages; order is then not
+    kept. `retained`: also take what the broker kept from before the subscription.
+    `in_flight_max`: messages that are not acknowledged yet. `silence_max`: so long without a
+    message is a fault; the connection is then made anew.
+    """
+
+    topics: tuple[Annotated[str, StringConstraints(min_length=1, max_length=1024)], ...] = Field(
+        default=(), max_length=100
+    )
+    qos: Literal[0, 1] = 1
+    persistent: bool = True
+    session_expiry: Annotated[Duration, Field(ge=0, le=30 * 86_400)] = 86_400.0
+    share: Annotated[str, StringConstraints(pattern=r"^[^/+#\s]*$", max_length=64)] = ""
+    retained: bool = False
+    in_flight_max: Annotated[int, Field(ge=1, le=65_535)] = 1_000
+    silence_max: Annotated[Duration, Field(ge=1)] | None = None
+
+    @field_validator("topics", mode="before")
+    @classmethod
+    def _one_or_more(cls, topics: object) -> object:
+        return (topics,) if isinstance(topics, str) else topics
+
+    @field_validator("topics")
+    @classmethod
+    def _are_filters(cls, topics: tuple[str, ...]) -> tuple[str, ...]:
+        for topic in topics:
+            levels = topic.split("/")
+            if "#" in levels[:-1] or any(
+                sign in level and level != sign for level in levels for sign in "+#"
+            ):
+                raise ValueError(f"`{topic}`: + and # stand for whole levels, # for the last alone")
+            if levels[0] == "$share":
+                raise ValueError(f"`{topic}`: write the group under `share`")
+        return topics
+
+    @field_validator("qos", mode="before")
+    @classmethod
+    def _a_number(cls, qos: object) -> object:
+        return int(qos) if isinstance(qos, str) and qos in ("0", "1") else qos

@@ -1,0 +1,102 @@
+"""The transport of downlinks of integrations over MQTT: the dialect makes the message, a connection
+of our own publishes it.
+
+In: `delivery.<tenant>.downlink-<integration>`. Out: messages of QoS 1 (as far as the integration
+asks for it); one that the broker has acknowledged is handed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import MessageError
+from pipeline.model.delivery import Delivery
+from pipeline.model.mqtt import Publication
+from pipeline.model.uplink import Link
+from pipeline.mqtt_client import BrokerError, client_of, connected, said
+from pipeline.rulebook.book import Integration
+from pipeline.sink.transport import Context, Result, Verdict
+
+if TYPE_CHECKING:
+    import aiomqtt
+
+_NO_LINK = Link()
+
+
+class MqttDownlinkTransport:
+    """See `transport.Transport`. One connection; of one device one downlink after the other."""
+
+    def __init__(self, integration: Integration, context: Context) -> None:
+        settings = context.settings
+        self._integration = integration
+        self._dialect: Any = integration.dialect  # `dialect.OverMqtt`: `check` saw to it
+        self._config = integration.connection
+        self._timeout_s = settings.downlink_timeout_s
+        self.deliveries_max = 1
+        self.concurrency = settings.downlink_concurrency
+        self.retry = settings.downlink_retry
+        self._connecting = asyncio.Lock()
+        self._connection: tuple[aiomqtt.Client, AsyncExitStack] | None = None
+
+    async def open(self) -> None:
+        """Connect. BrokerError: not now."""
+        await self._connected()
+
+    async def _connected(self) -> aiomqtt.Client:
+        async with self._connecting:
+            if self._connection is not None:
+                return self._connection[0]
+            integration, config = self._integration, self._config
+            own = config.client_id or f"funicular-{integration.tenant}-{integration.name}"
+            # Sink workers are several, and a broker ends the first of two of one name.
+            client = client_of(config, f"{own}-down-{token_hex(4)}")
+            held = AsyncExitStack()
+            await held.enter_async_context(connected(client))
+            self._connection = client, held
+            return client
+
+    async def close(self) -> None:
+        """Disconnect."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection[1].aclose()
+
+    async def deliver(self, batch: Sequence[Delivery]) -> list[Result]:
+        """Publish each, in order; past one that is postponed, none is tried."""
+        results: list[Result] = []
+        for delivery in batch:
+            results.append(await self._hand_over(delivery))
+            if results[-1].verdict is Verdict.POSTPONED:
+                break
+        return [*results, *results[-1:] * (len(batch) - len(results))]
+
+    async def _hand_over(self, delivery: Delivery) -> Result:
+        if delivery.downlink is None:
+            return Result(Verdict.REFUSED, "no_downlink", "the delivery holds no downlink")
+        try:
+            made: Publication = self._dialect.publication(
+                delivery.downlink, delivery.link or _NO_LINK, self._integration.options
+            )
+        except MessageError as error:
+            return Result(Verdict.REFUSED, error.code, error.message, error.detail)
+        return await self._publish(made)
+
+    async def _publish(self, made: Publication) -> Result:
+        import aiomqtt  # noqa: PLC0415 - an extra
+
+        try:
+            client = await self._connected()
+            await client.publish(
+                made.topic, made.payload, qos=self._config.qos, timeout=self._timeout_s
+            )
+        except BrokerError as error:
+            return Result(Verdict.POSTPONED, "connect", error.message)
+        except aiomqtt.MqttError as error:
+            await self.close()  # the next try begins with a new connection
+            return Result(Verdict.POSTPONED, "broker", said(error), uncertain=True)
+        detail = {"reference": made.reference} if made.reference else {}
+        return Result(Verdict.DELIVERED, detail=detail)
