@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from pipeline import __version__
+from pipeline.cli.comparing import diff
 from pipeline.cli.demo import demo
 from pipeline.cli.explaining import explain
 from pipeline.cli.keys import keys
@@ -41,6 +42,7 @@ for command in (
     decode,
     encode,
     explain,
+    diff,
     send,
     demo,
     keys,

@@ -11,6 +11,7 @@ import click
 
 from pipeline.cli.speaking import (
     fail,
+    file_name,
     json_line,
     json_option,
     one_book,
@@ -89,7 +90,7 @@ def explain(
                 explanation = explain_past(book, scripts, recorded, event)
         else:
             if integration is None:
-                entries = read_messages(messages.read(), messages.name)
+                entries = read_messages(messages.read(), file_name(messages))
             else:
                 said = {"device_id": device, "payload": payload, "f_port": f_port}
                 entries = [_uplink(book, integration, said, body)]

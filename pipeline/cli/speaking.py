@@ -168,6 +168,12 @@ def _printed(script: Script, lines: Sequence[str]) -> None:
         click.secho(f"{script.path}: {line}", dim=True, err=True)
 
 
+def file_name(file: Any) -> str:
+    """Return what an open file is called; stdin has no name."""
+    name = str(getattr(file, "name", "-"))
+    return "stdin" if name in ("-", "<stdin>") else name
+
+
 def one_book(books: dict[str, Rulebook]) -> Rulebook:
     """Return the only rulebook. UsageError: there are several."""
     from pipeline.errors import UsageError

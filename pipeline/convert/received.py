@@ -79,7 +79,7 @@ def read(work: Received, books: Mapping[str, Rulebook], default: str = "") -> Ru
         )
     work.book, work.integration = book, integration
     work.uplinks = integration.dialect.read(
-        _request(record), integration.options, integration.device_template
+        request_of(record), integration.options, integration.device_template
     )
     return book
 
@@ -112,7 +112,7 @@ def part_of(record: Record) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
-def _request(record: Record) -> Request:
+def request_of(record: Record) -> Request:
     """Return the request as it came to the door; a Kafka producer's record is a POST."""
     headers = record.headers
     sent = _map(HTTP_HEADERS, headers.get(HTTP_HEADERS, ""))

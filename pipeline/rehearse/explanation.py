@@ -119,7 +119,7 @@ def _untaken(
         if record.topic != DEVICE_EVENTS:
             continue
         event = _decode_event(record.value or b"")
-        if not isinstance(event, DeviceMessage):
+        if not isinstance(event, DeviceMessage) or event.teller:
             continue
         device_type = event.device_type or _known(after, record.key).get("type", "")
         for entry in book.chains.values():

@@ -88,7 +88,7 @@ def leaves(
     if isinstance(before, dict) and isinstance(after, dict):
         for key in [*before, *(key for key in after if key not in before)]:
             yield from leaves(before.get(key), after.get(key), (*path, key))
-    elif before != after or type(before) is not type(after):
+    elif before != after or isinstance(before, bool) is not isinstance(after, bool):
         yield path_text(path), before, after
 
 

@@ -196,3 +196,44 @@ def test_explain_slips(words: tuple[str, ...], said: str) -> None:
 
     assert ended.exit_code == 2
     assert said in ended.output
+
+
+MESSAGES = (
+    '{"uplink": {"integration": "sigfox-meters", "device_id": "1A2B3C",'
+    ' "bytes": "00 01 e2 40 00 fa 02 94"}}'
+)
+
+
+def test_diff(tmp_path: Path) -> None:
+    """Two folders on the same messages: exit 0 where they do the same, 1 and why where not."""
+    new, messages = tmp_path / "new", tmp_path / "messages.json"
+    shutil.copytree(RULES, new)
+    messages.write_text(MESSAGES)
+    same = run("diff", RULES, str(new), "--messages", str(messages))
+    chain = new / "chains/meters.yaml"
+    chain.write_text(chain.read_text().replace("target + 5", "target + 9"))
+    other = run("diff", RULES, str(new), "--messages", str(messages))
+    as_json = run("diff", RULES, str(new), "--messages", str(messages), "--json")
+
+    assert (same.exit_code, other.exit_code, as_json.exit_code) == (0, 1, 1)
+    assert same.output.endswith("no difference\n")
+    assert "downlinks: 1 gone" in other.output
+    assert "start of both: nothing is known of any device" in other.output
+    assert orjson.loads(as_json.output)["differs"] is True
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--data", "/nowhere"), "There is no log at /nowhere"),
+        (("--since", "soon"), "`soon` is no time"),
+        (("--messages", "-", "--start", "log"), "--messages has none"),
+        (("--messages", "-"), "holds no message"),
+    ],
+)
+def test_diff_slips(words: tuple[str, ...], said: str) -> None:
+    """What cannot be compared is the user's mistake, and says what to do."""
+    ended = run("diff", RULES, RULES, *words)
+
+    assert ended.exit_code == 2
+    assert said in ended.output
