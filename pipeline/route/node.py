@@ -13,7 +13,7 @@ from __future__ import annotations
 import pkgutil
 import textwrap
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -74,6 +74,15 @@ class Node(Part):
     on_failure: Target | None = Field(
         default=None, description="Where a message goes that this node fails on."
     )
+
+    @classmethod
+    def filled(
+        cls,
+        item: Mapping[str, Any],
+        known: Known,  # noqa: ARG003 - the port's shape
+    ) -> tuple[Mapping[str, Any], Sequence[Problem]]:
+        """Return what a user wrote with what it takes from files filled in, and what lacks."""
+        return item, ()
 
     @abstractmethod
     def apply(self, visit: Visit) -> Outcome:

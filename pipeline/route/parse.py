@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -179,6 +180,9 @@ def _parse_node(item: Any, path: Path, known: Known) -> tuple[Node | None, list[
     if not verbs:
         return None, _unknown_verb(item, path)
     model = nodes()[verbs[0]]
+    item, missing = model.filled(item, known)
+    if missing:
+        return None, [replace(problem, path=(*path, *problem.path)) for problem in missing]
     node, problems = _validate(model, item, path)
     if node is not None:
         problems += [

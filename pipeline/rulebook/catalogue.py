@@ -45,6 +45,9 @@ class Known:
     converters: frozenset[str] = frozenset()
     integrations: frozenset[str] = frozenset()
     chains: frozenset[str] = frozenset()
+    # What chains may take from files: entries by key of each table, and scripts by file.
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    scripts: Mapping[str, str] = field(default_factory=dict)
 
 
 class ScriptProblem(Protocol):

@@ -22,6 +22,7 @@ from pipeline.rulebook.environment import fill_in
 from pipeline.rulebook.folder import NAME, NAME_RULE, Folder
 from pipeline.rulebook.integration import IntegrationDefaults, parse_integration
 from pipeline.rulebook.reader import Document, read_document, read_once
+from pipeline.rulebook.tables import read_table
 from pipeline.rulebook.validation import validate
 
 
@@ -60,6 +61,8 @@ class Checks:
             converters=frozenset(folder.converters),
             integrations=frozenset(folder.integrations),
             chains=frozenset(folder.chains),
+            tables=self._tables(),
+            scripts=self._sources(folder.chain_scripts),
         )
 
     def settings(self) -> FolderConfig:
@@ -92,7 +95,7 @@ class Checks:
     def converters(self) -> dict[str, Converter]:
         """Return the converters that have no fault of their own; their scripts are checked too."""
         made = {}
-        sources = self._scripts()
+        sources = self._sources(self._folder.scripts)
         uses: dict[str, list[tuple[Document, Use]]] = defaultdict(list)
         for name, document, value in self._all(self._folder.converters, expressions=True):
             converter, used, problems = parse_converter(
@@ -139,6 +142,7 @@ class Checks:
                 )
                 self._add(document, [problem])
             if config is not None:
+                self._check_chain_scripts(document, config)
                 made[name] = ChainEntry(name, document.file, config)
                 documents[name] = document
         # A faulty chain may run others; without it they would look as if nothing ran them.
@@ -173,9 +177,16 @@ class Checks:
         config, problems = validate(model, value)
         return str(transport), config, problems
 
-    def _scripts(self) -> dict[str, str]:
+    def _tables(self) -> dict[str, Mapping[str, Any]]:
+        tables: dict[str, Mapping[str, Any]] = {}
+        for name, file in self._folder.tables.items():
+            tables[name], faults = read_table(file, self._folder.contents[file])
+            self.faults.extend(faults)
+        return tables
+
+    def _sources(self, files: Iterable[str]) -> dict[str, str]:
         sources = {}
-        for file in self._folder.scripts:
+        for file in files:
             raw = self._folder.contents[file]
             try:
                 sources[file] = raw.decode("utf-8-sig")
@@ -184,6 +195,21 @@ class Checks:
                 self.faults.append(Fault(file, line, 1, "not UTF-8", "save the file as UTF-8"))
                 sources[file] = ""
         return sources
+
+    def _check_chain_scripts(self, document: Document, config: Any) -> None:
+        """Compile what the nodes of a chain run; a script in its own file is at fault there."""
+        check = self._catalogue.check_script
+        scripts = getattr(config, "scripts", None)
+        if check is None or scripts is None:
+            return
+        for path, script in scripts():
+            for problem in check(script).problems:
+                if script.path in self.known.scripts:
+                    place = (script.path, problem.line, problem.column)
+                    self.faults.append(Fault(*place, problem.message))
+                else:
+                    text = f"line {problem.line} of the script: {problem.message}"
+                    self._add(document, [Problem(path, text)])
 
     def _check_script(self, script: Script, uses: Iterable[tuple[Document, Use]]) -> None:
         check = self._catalogue.check_script

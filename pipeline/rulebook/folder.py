@@ -22,7 +22,7 @@ FILE_BYTES_MAX = 4_194_304  # of a script; YAML has its own, smaller limit
 FOLDER_BYTES_MAX = 67_108_864
 
 SETTINGS_FILE = "funicular.yaml"
-FOLDERS = ("integrations", "converters", "chains", "sinks", "templates")
+FOLDERS = ("integrations", "converters", "chains", "sinks", "tables", "templates")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 NAME_RULE = "names are made of a-z, 0-9, - and _, start with a letter or digit, 64 at most"
 _RESERVED = "downlink-"  # the destinations of downlinks (topics.py)
@@ -41,6 +41,8 @@ class Folder:
     tests: dict[str, str] = field(default_factory=dict)  # name of the chain → file
     sinks: dict[str, str] = field(default_factory=dict)
     scripts: list[str] = field(default_factory=list)
+    chain_scripts: list[str] = field(default_factory=list)
+    tables: dict[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
     @property
@@ -161,10 +163,27 @@ def _sort(file: str, folder: Folder) -> None:
     if kind == "converters" and f"{dot}{suffix}" in LANGUAGES and parent != "converters":
         folder.scripts.append(file)
         return
+    if kind == "chains" and f"{dot}{suffix}" in LANGUAGES:
+        folder.chain_scripts.append(file)
+        return
+    if kind == "tables" and suffix in {"csv", "yaml"}:
+        _sort_table(stem, file, folder)
+        return
     if suffix != "yaml":
         folder.faults.append(Fault(file, 0, 0, "unknown file", _rename(kind, stem or leaf, suffix)))
         return
     _sort_yaml(kind, parent, stem, file, folder)
+
+
+def _sort_table(stem: str, file: str, folder: Folder) -> None:
+    if not NAME.fullmatch(stem):
+        message = f"`{stem}` cannot be a name: {NAME_RULE}"
+        folder.faults.append(Fault(file, 0, 0, message, _proper(stem)))
+    elif stem in folder.tables:
+        message = f"there is {folder.tables[stem]} as well"
+        folder.faults.append(Fault(file, 0, 0, message, "keep one of them"))
+    else:
+        folder.tables[stem] = file
 
 
 def _sort_yaml(kind: str, parent: str, stem: str, file: str, folder: Folder) -> None:
@@ -196,6 +215,10 @@ def _sort_yaml(kind: str, parent: str, stem: str, file: str, folder: Folder) -> 
 def _rename(kind: str, stem: str, suffix: str) -> str:
     if suffix in ("yml", "YAML", "YML"):
         return f"rename it to {stem}.yaml"
+    if kind == "tables":
+        return "only .csv and .yaml files are read here"
+    if kind == "chains":
+        return "only .yaml, .js, .lua and .tbel files are read here"
     if kind == "converters":
         return "only .yaml, .js, .lua and .tbel files are read here"
     return "only .yaml files are read here"

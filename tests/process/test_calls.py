@@ -85,9 +85,11 @@ def lines(path: Path) -> list[dict[str, Any]]:
 async def archived(path: Path, count: int) -> list[dict[str, Any]]:
     """Wait for so many lines."""
     async with asyncio.timeout(30):
-        while len(found := lines(path)) < count:
+        while True:
+            found = lines(path)
+            if len(found) >= count:
+                return found
             await asyncio.sleep(0.05)
-        return found
 
 
 async def test_killed_while_a_service_is_asked(tmp_path: Path) -> None:

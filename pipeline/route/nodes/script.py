@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -16,6 +16,7 @@ from pipeline.route.fields import Part, Target
 from pipeline.route.message import time_text
 from pipeline.route.node import THEN, Link, Node, Outcome
 from pipeline.route.visit import Visit
+from pipeline.rulebook.catalogue import Known, Problem, suggest
 
 OTHERWISE = "otherwise"
 MESSAGES_MAX = 500  # as `split`
@@ -98,6 +99,25 @@ class RunScript(Node):
     ]
     then: Target | None = Field(default=None, description="A message, or true.")
     otherwise: Target | None = Field(default=None, description="False.")
+
+    @classmethod
+    def filled(
+        cls, item: Mapping[str, Any], known: Known
+    ) -> tuple[Mapping[str, Any], Sequence[Problem]]:
+        """Put a file's text beside its name."""
+        wanted = item.get("script")
+        if not isinstance(wanted, dict) or wanted.get("source") is not None:
+            return item, ()
+        name = wanted.get("file")
+        if not isinstance(name, str):
+            return item, ()
+        source = known.scripts.get(f"chains/{name}")
+        if source is None:
+            beside = [path.removeprefix("chains/") for path in known.scripts]
+            hint = suggest(name, beside) or "put it beside the chain: a .js, .lua or .tbel file"
+            text = f"there is no script chains/{name}"
+            return item, [Problem(("script", "file"), text, hint, 0)]
+        return {**item, "script": {**wanted, "source": source}}, ()
 
     @cached_property
     def compiled(self) -> Script:

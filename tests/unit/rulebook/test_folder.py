@@ -17,7 +17,7 @@ RULE = "names are made of a-z, 0-9, - and _, start with a letter or digit, 64 at
         ("chain/a.yaml", "chain/: unknown folder (did you mean `chains`?)"),
         (
             "x/a.yaml",
-            "x/: unknown folder (there are integrations, converters, chains, sinks, templates)",
+            "x/: unknown folder (there are integrations, converters, chains, sinks, tables, templates)",
         ),
         ("funicular.yml", "funicular.yml: unknown file (did you mean `funicular.yaml`?)"),
         ("notes.txt", "notes.txt: unknown file (put it in one of the folders)"),
@@ -25,7 +25,10 @@ RULE = "names are made of a-z, 0-9, - and _, start with a letter or digit, 64 at
         ("sinks/a.json", "sinks/a.json: unknown file (only .yaml files are read here)"),
         ("sinks/Makefile", "sinks/Makefile: unknown file (only .yaml files are read here)"),
         ("chains/sub/a.yaml", "chains/sub/: folders are not read here (move it up)"),
-        ("chains/a.js", "chains/a.js: unknown file (only .yaml files are read here)"),
+        (
+            "chains/a.py",
+            "chains/a.py: unknown file (only .yaml, .js, .lua and .tbel files are read here)",
+        ),
         (
             "converters/a.yaml",
             (
