@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from pipeline.model.dead_letter import DEAD_LETTER_TOPIC as DEAD_LETTER
-from pipeline.model.dead_letter import DeadLetter
+from pipeline.model.dead_letter import DEAD_LETTER_TOPIC, DeadLetter
 from pipeline.model.delivery import Delivery
 from pipeline.model.downlink import Downlink
 from pipeline.model.event import DeviceEvent, DownlinkWork
+from pipeline.model.letters import Handled
 from pipeline.model.reply import Reply
 
 UPLINK_RECEIVED = "uplink.received"
@@ -25,6 +25,8 @@ REPLY = "reply"
 DEVICE_STATE = "device.state"
 DOWNLINK_STATE = "downlink.state"
 RULES = "rules"
+DEAD_LETTER = DEAD_LETTER_TOPIC
+DEAD_LETTER_HANDLED = "dead.letter.handled"
 
 DAY_S = 86_400
 _DOWNLINK_DESTINATION = "downlink-"
@@ -39,7 +41,8 @@ class Topic(msgspec.Struct, frozen=True):
     writers: tuple[str, ...]
     readers: tuple[str, ...]
     key: Literal["tenant/device", "tenant/integration or device hint", "ingest instance",
-                 "tenant/device#part", "tenant/path", "as it came"]  # fmt: skip
+                 "tenant/device#part", "tenant/path", "as it came",
+                 "partition-offset of the letter"]  # fmt: skip
     value: str
     retention_s: int = 7 * DAY_S
     compacted: bool = False
@@ -65,6 +68,8 @@ TOPICS: tuple[Topic, ...] = (
     Topic(RULES, ("publish",), (), "tenant/path", "the files of a rules folder", compacted=True),
     Topic(DEAD_LETTER, ("ingest", "convert", "route", "downlink", "sink"), (), "as it came",
           "the original record and why: `model.dead_letter.DeadLetter`", retention_s=30 * DAY_S),
+    Topic(DEAD_LETTER_HANDLED, ("dead-letters",), (), "partition-offset of the letter",
+          "what became of a letter: `model.letters.Handled`", retention_s=30 * DAY_S),
 )  # fmt: skip
 
 
@@ -75,6 +80,7 @@ MODELS: dict[str, Any] = {
     DELIVERY_PREFIX: Delivery,
     REPLY: Reply,
     DEAD_LETTER: DeadLetter,
+    DEAD_LETTER_HANDLED: Handled,
 }
 """What a topic's values are, in JSON. The others hold bytes as they came, files, or a stage's own
 state, which may change with any release."""

@@ -7,21 +7,19 @@ embedded log; and the catalogue by which the rulebook checks what the rooms will
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import os
 import random
-import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from functools import cache
-from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import structlog
 
 from pipeline import topics
+from pipeline.backbone import Backbone, Embedded, OnKafka, kafka_settings
 from pipeline.convert.codec_port import CodecPort
 from pipeline.convert.codecs.codec import codec_models
 from pipeline.convert.stage import Convert
@@ -31,7 +29,7 @@ from pipeline.ingest import Ingest, StatusServer, time_ordered_ids
 from pipeline.ingest.source import connection_models
 from pipeline.integrations.dialect import dialects
 from pipeline.metrics import Registry
-from pipeline.ports import Log, Script, ScriptPort, Stage
+from pipeline.ports import Script, ScriptPort, Stage
 from pipeline.rehearse.chain_test_config import ChainTestsConfig
 from pipeline.rehearse.chain_test_files import check_tests
 from pipeline.route.parse import chain_schema, check_chains, parse_chain
@@ -47,11 +45,7 @@ from pipeline.settings import EMBEDDED, Settings
 from pipeline.sink.asking import Asker
 from pipeline.sink.transport import config_models
 from pipeline.sink.worker import Sinks
-from pipeline.stream.engine import SqliteEngine
 from pipeline.stream.sqlite import SqliteLog, wall_clock_ms
-
-if TYPE_CHECKING:
-    from pipeline.stream.kafka_settings import KafkaSettings
 
 ROOMS = ("ingest", "convert", "route", "downlink", "sink")
 GAUGES_EVERY_S = 1.0
@@ -162,192 +156,13 @@ def run_loop(main: Coroutine[Any, Any, None]) -> None:
         uvloop.run(main)
 
 
-class Backbone(Protocol):
-    """The log and the engine under a process: the embedded ones, or those on Kafka."""
-
-    @property
-    def log(self) -> Log | None:
-        """What the edges read and write; None: there are no edges here."""
-        ...
-
-    @property
-    def engine(self) -> Engine | None:
-        """What runs the stages; None: there are none here."""
-        ...
-
-    async def open(self) -> None:
-        """Connect, before anything is read or written."""
-        ...
-
-    async def close(self, timeout_s: float) -> None:
-        """Stop the stages, after the door and before the log."""
-        ...
-
-    async def prepare(self, books: Mapping[str, Rulebook]) -> None:
-        """Make what rules need before they may come into force: topics of new destinations.
-        FunicularError: that cannot be done now.
-        """
-        ...
-
-    def unready(self) -> str | None:
-        """Return what is missing before messages can be taken; None: nothing."""
-        ...
-
-    def lag(self) -> dict[tuple[str, str], int]:
-        """Return how many records wait, by topic and group. May block for a moment."""
-        ...
-
-
-class Engine(Protocol):
-    """What all engines have."""
-
-    @property
-    def failed(self) -> concurrent.futures.Future[None]:
-        """Done when it ended: with the error, or with None after `stop`."""
-        ...
-
-    @property
-    def running(self) -> bool:
-        """Whether all stages run."""
-        ...
-
-    def start(self) -> None:
-        """Begin to run the stages."""
-        ...
-
-    def stop(self, timeout_s: float) -> bool:
-        """Let each stage finish its batch; return whether all have, within the time."""
-        ...
-
-
-class Embedded:
-    """One SQLite file, nothing to install."""
-
-    def __init__(self, settings: Settings, metrics: Registry, run: Sequence[Stage]) -> None:
-        """UsageError: another process has the log, or this one is not to run everything."""
-        self._metrics = metrics
-        self.log = SqliteLog.open(settings.log_file, settings.log, metrics)
-        self.engine = SqliteEngine(self.log, run, settings.engine, metrics)
-
-    async def open(self) -> None:
-        """Nothing more is needed."""
-
-    async def prepare(self, books: Mapping[str, Rulebook]) -> None:
-        """Nothing is needed: a topic comes with its first record."""
-
-    async def close(self, timeout_s: float) -> None:
-        """Stop the stages and close the file."""
-        await asyncio.to_thread(self.engine.stop, timeout_s)
-        await asyncio.to_thread(self.log.close)
-
-    def unready(self) -> str | None:
-        """Return what is missing before messages can be taken; None: nothing."""
-        if self.log.failed.done():
-            return "the log has failed"
-        return None if self.engine.running else "the stages do not run"
-
-    def lag(self) -> dict[tuple[str, str], int]:
-        """Return how many records wait, by topic and group."""
-        self._metrics.set("funicular_log_bytes", self.log.size_bytes)
-        return self.log.lag()
-
-
-class OnKafka:
-    """Kafka: aiokafka at the edges, the exactly-once engine (or Faust) for the stages."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        metrics: Registry,
-        run: Sequence[Stage],
-        *,
-        edges: bool,
-        rules: Callable[[], int],
-    ) -> None:
-        """UsageError: what the operator set of Kafka cannot be."""
-        kafka = self._kafka = _kafka(settings)
-        self.log: Log | None = None
-        self.engine: Engine | None = None
-        if edges:
-            from pipeline.stream.kafka_log import KafkaLog  # noqa: PLC0415 - an extra
-
-            self.log = self._edges = KafkaLog(kafka)
-        if run and settings.log_url.startswith("faust:"):
-            from pipeline.stream.faust import FaustEngine  # noqa: PLC0415 - an extra
-            from pipeline.stream.faust_settings import FaustSettings  # noqa: PLC0415
-
-            faust = FaustSettings.from_url(settings.log_url, os.environ)
-            self.engine = FaustEngine(run, faust, settings.engine, metrics, wall_clock_ms)
-        elif run:
-            from pipeline.stream.kafka import KafkaEngine  # noqa: PLC0415 - an extra
-            from pipeline.stream.kafka_limits import KafkaEngineSettings  # noqa: PLC0415
-
-            self.engine = KafkaEngine(
-                kafka,
-                run,
-                KafkaEngineSettings(worker=_worker(settings.data), slot=settings.slot),
-                metrics,
-                state_folder=settings.data / "state",
-                rules=rules,
-            )
-
-    async def open(self) -> None:
-        """Connect. UsageError: topics are missing. RetryableError: no broker answers."""
-        if self.log is not None:
-            await self._edges.start()
-
-    async def prepare(self, books: Mapping[str, Rulebook]) -> None:
-        """Make the topics of new destinations. UsageError: the cluster refuses."""
-        try:
-            from pipeline.stream.kafka_rules import create_deliveries  # noqa: PLC0415 - an extra
-        except ImportError as error:
-            raise UsageError(
-                f"edited rules need {error.name}: pip install 'funicular[kafka]', or restart"
-            ) from None
-
-        await asyncio.to_thread(create_deliveries, self._kafka, books.values())
-
-    async def close(self, timeout_s: float) -> None:
-        """Stop the stages, leave the groups, disconnect."""
-        if self.engine is not None:
-            await asyncio.to_thread(self.engine.stop, timeout_s)
-        if self.log is not None:
-            await self._edges.close(timeout_s)
-
-    def unready(self) -> str | None:
-        """Return what is missing before messages can be taken; None: nothing."""
-        if self.engine is not None and not self.engine.running:
-            return "the stages do not run"
-        return self._edges.unready() if self.log is not None else None
-
-    def lag(self) -> dict[tuple[str, str], int]:
-        """Return how many records wait for our sinks; the engine sets its own gauges."""
-        return self._edges.lag() if self.log is not None else {}
-
-
-def _kafka(settings: Settings) -> KafkaSettings:
-    from pipeline.stream.kafka_settings import KafkaSettings  # noqa: PLC0415 - an extra
-
-    rest = settings.log_url.partition("://")[2]
-    return KafkaSettings.from_url(f"kafka://{rest}", os.environ)
-
-
 def _source(settings: Settings) -> RulesSource | None:
     """Return where edited rules come from; None: nobody looks."""
     if settings.follows_topic:
         from pipeline.stream.kafka_rules import RulesFollower  # noqa: PLC0415 - an extra
 
-        return RulesFollower(_kafka(settings), settings.data / "rules")
+        return RulesFollower(kafka_settings(settings), settings.data / "rules")
     return FolderWatch(settings.rules) if settings.watch else None
-
-
-def _worker(data: Path) -> str:
-    """Return the name that a worker keeps over restarts: its machine's, and its data folder's.
-
-    Two processes of one folder have different slots; two of one name would fence each other.
-    """
-    place = blake2b(str(data.resolve()).encode(), digest_size=4).hexdigest()
-    return f"{socket.gethostname()}-{place}"
 
 
 class Funicular:
@@ -384,7 +199,7 @@ class Funicular:
                 self.rulebooks,
                 self.scripts,
                 self.metrics,
-                "" if embedded else _kafka(settings).default_integration,
+                "" if embedded else kafka_settings(settings).default_integration,
             )
             run = [stage for stage in made if stage.name in self.rooms]
             edges = bool(self.rooms & {"ingest", "sink"})
@@ -432,6 +247,7 @@ class Funicular:
             wall_clock_ms,
             self._backbone.unready,
             self._asker,
+            self._backbone.letters,
         )
         return door, sinks, None
 

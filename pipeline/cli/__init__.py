@@ -9,7 +9,10 @@ import click
 
 from pipeline import __version__
 from pipeline.cli.comparing import diff
+from pipeline.cli.dead_letters import dead_letters
 from pipeline.cli.demo import demo
+from pipeline.cli.devices import devices
+from pipeline.cli.downlinks import downlinks
 from pipeline.cli.explaining import explain
 from pipeline.cli.keys import keys
 from pipeline.cli.publish import publish
@@ -45,6 +48,9 @@ for command in (
     diff,
     send,
     demo,
+    downlinks,
+    devices,
+    dead_letters,
     keys,
     publish,
     topics,

@@ -15,6 +15,7 @@ import structlog
 
 from pipeline.errors import RetryableError
 from pipeline.metrics import Registry
+from pipeline.model.letters import Letters
 from pipeline.ports import Log
 from pipeline.rulebook.book import Rulebooks
 
@@ -22,7 +23,9 @@ from .access import Access, is_loopback
 from .api import Api
 from .applications import Applications
 from .door import Door
+from .integrations_api import IntegrationsApi
 from .keys import KeyStore
+from .letters_api import LettersApi
 from .network_queues import NetworkQueues, Outward
 from .owner import Owners
 from .replies import Replies
@@ -54,12 +57,14 @@ class Ingest:
         now_ms: Callable[[], int],
         ready: Ready,
         outward: Outward | None = None,
+        letters: Letters | None = None,
     ) -> None:
         """UsageError: the file of keys is not readable.
 
         `new_id` gives ids that are unique over all processes (`ids.time_ordered_ids`); `now_ms`
         is the wall clock, epoch milliseconds; `ready` speaks for the log and the engine;
-        `outward` makes requests to network servers, whose own queues are shown.
+        `outward` makes requests to network servers, whose own queues are shown; `letters` are the
+        log's dead letters, where this process has the log to itself.
         """
         self._settings = settings
         self._metrics = metrics
@@ -92,11 +97,13 @@ class Ingest:
             self._door,
             api,
             applications,
+            LettersApi(letters, access, now_ms),
             access,
             metrics,
             settings,
             now_ms=now_ms,
             unready=self.unready,
+            integrations=IntegrationsApi(access, self.integrations),
         )
 
         self._sources = Sources(

@@ -26,6 +26,9 @@ from .api import Api
 from .applications import Applications
 from .body import too_large, unpack
 from .door import UNAUTHORIZED, Answer, Door, Gate, busy
+from .integrations_api import IntegrationsApi
+from .letters_api import Admitted as ForLetters
+from .letters_api import LettersApi
 from .problem import problem
 from .reports import Outcome
 from .settings import IngestSettings
@@ -53,21 +56,25 @@ class Server:
         door: Door,
         api: Api,
         applications: Applications,
+        letters: LettersApi,
         access: Access,
         metrics: Registry,
         settings: IngestSettings,
         *,
         now_ms: Callable[[], int],
         unready: Callable[[], str | None],
+        integrations: IntegrationsApi | None = None,
     ) -> None:
         self._door = door
         self._api = api
         self._applications = applications
+        self._letters = letters
         self._access = access
         self._metrics = metrics
         self._settings = settings
         self._now_ms = now_ms
         self._unready = unready
+        self._integrations = integrations
         self._bodies_bytes = 0
         self._listener: _Listener | None = None
         self._sockets: asyncio.Server | None = None
@@ -182,7 +189,12 @@ class Server:
         return response
 
     async def _command(self, request: web.BaseRequest, path: str, query: str) -> Response:
-        admitted = self._api.admit(request.method, path, request.headers, _peer(request))
+        asked = (request.method, path, request.headers, _peer(request))
+        told = self._integrations.answer(*asked) if self._integrations is not None else None
+        if told is not None:
+            return told
+        for_letters = self._letters.admit(*asked)
+        admitted = self._api.admit(*asked) if for_letters is None else for_letters
         if isinstance(admitted, Response):
             return admitted
         fields = _fields(query)
@@ -194,6 +206,8 @@ class Server:
         body = await self._body(request, self._settings.api_body_bytes_max)
         if isinstance(body, Response):
             return body
+        if isinstance(admitted, ForLetters):
+            return await self._letters.handle(admitted, fields, body)
         return await self._api.handle(admitted, fields, body)
 
     async def _application(

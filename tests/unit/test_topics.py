@@ -15,12 +15,15 @@ from pipeline.model.event import (
     DeviceMessage,
     DownlinkCommand,
     DownlinkReport,
+    DownlinksCommand,
     Forget,
     Query,
     ReplyWindow,
     RequestedDownlink,
+    RequestedDownlinks,
     Window,
 )
+from pipeline.model.letters import Handled
 from pipeline.model.reply import Reply
 from pipeline.model.uplink import Link, Report
 from pipeline.topics import MODELS, TOPICS, schemas
@@ -57,12 +60,14 @@ VALUES: dict[str, list[Any]] = {
         AttributesChange("c1", "acme", "d1", "shared", NOW_MS, {"target": 21}, ("old",), "me"),
         Query("q1", "acme", "d1", NOW_MS, "attributes", "client"),
         DownlinkCommand("c2", "acme", "d1", NOW_MS, REQUEST),
+        DownlinksCommand("c4", "acme", "d1", NOW_MS, (REQUEST, REQUEST), replace=True),
         Cancel("c3", "acme", "d1", NOW_MS),
         DownlinkReport("r1", "acme", "d1", NOW_MS, Report(State.SENT, "l1")),
         Forget("f1", "acme", "d1", NOW_MS),
     ],
     "downlink.requested": [
         RequestedDownlink("l1", "acme", "d1", "ns", NOW_MS, REQUEST, link=LINK),
+        RequestedDownlinks("l2", "acme", "d1", "ns", NOW_MS, (REQUEST,), link=LINK),
         ReplyWindow("w1", "acme", "d1", "ns", NOW_MS, Window("key")),
         Cancel("c3", "acme", "d1", NOW_MS, "l1"),
     ],
@@ -86,6 +91,9 @@ VALUES: dict[str, list[Any]] = {
             key="acme/ns",
             value=b"\xff",
         )
+    ],
+    "dead.letter.handled": [
+        Handled("3-17", "u1.convert-x", "replayed", NOW_MS, "acme", by="local")
     ],
 }
 
