@@ -78,9 +78,15 @@ def _given(argument: dict[str, Any]) -> Given:
     return Given(
         payload=b64decode(argument.get("payload") or argument.get("bytes") or ""),
         f_port=argument.get("fPort", metadata.get("fPort")),
-        time_ms=None if time is None else round(datetime.fromisoformat(time).timestamp() * 1000),
+        time_ms=_milliseconds(time),
         metadata=metadata,
     )
+
+
+def _milliseconds(time: Any) -> int | None:
+    if time is None or isinstance(time, int):
+        return time
+    return round(datetime.fromisoformat(time).timestamp() * 1000)
 
 
 def _encoded(call: ScriptCall, codec: Codec) -> Any:

@@ -14,29 +14,40 @@ import orjson
 from pipeline.convert import thingsboard
 from pipeline.convert.reading import Reading
 from pipeline.errors import MessageError, ScriptError
-from pipeline.integrations.document import DEPTH_MAX, check_depth, parse, rfc3339, too_deep
+from pipeline.integrations.document import DEPTH_MAX, check_depth, parse, too_deep
 from pipeline.model.uplink import Uplink
 from pipeline.ports import ScriptCall
 from pipeline.rulebook.book import Integration, Rulebook
+from pipeline.rulebook.choosing import choose, device_of
 
 READINGS_MAX = 5_000
 """Sets of values that one message may have; each becomes an event."""
-_LORAWAN_RESULT = frozenset({"data", "warnings", "errors"})
+_LORAWAN_RESULT = frozenset({"data", "warnings", "errors", "normalized"})
+
+
+def converter_of(uplink: Uplink, integration: Integration, book: Rulebook) -> str | None:
+    """Return the name of the converter that has an uplink; None: there is none, or it needs none.
+
+    None needs what is no uplink, and f_port 0 (LoRaWAN's MAC commands).
+    """
+    if uplink.type != "uplink" or uplink.f_port == 0:
+        return None
+    return choose(book, integration, device_of(uplink.device, uplink.dev_eui, uplink.metadata))
 
 
 def call_of(
-    uplink: Uplink, integration: Integration, book: Rulebook, received_ms: int
+    uplink: Uplink, integration: Integration, book: Rulebook, name: str | None, received_ms: int
 ) -> ScriptCall | None:
-    """Return the call that decodes an uplink; None: there is nothing to call or to decode.
+    """Return the call that decodes an uplink by the converter `name`; None: there is nothing to
+    call or to decode, as where the network server handed it over without bytes.
 
-    Not decoded are: what is no uplink, f_port 0 (LoRaWAN's MAC commands), what the network server
-    handed over without bytes. MessageError (`no_converter`): the rules have lost it.
+    MessageError (`no_converter`): the rules have lost it.
     """
-    if integration.converter is None or uplink.type != "uplink" or uplink.f_port == 0:
+    if name is None:
         return None
-    converter = book.converters.get(integration.converter)
+    converter = book.converters.get(name)
     if converter is None:
-        raise MessageError(f"there is no converter `{integration.converter}`", code="no_converter")
+        raise MessageError(f"there is no converter `{name}`", code="no_converter")
     if converter.decoder is None:
         return None
     contract = converter.contract or integration.dialect.contract
@@ -49,9 +60,7 @@ def call_of(
             "metadata": _flat(uplink, integration),
         }
         if converter.decoder.language == "codec":  # which reads times that count from this one
-            argument["recvTime"] = rfc3339(
-                received_ms if uplink.time_ms is None else uplink.time_ms
-            )
+            argument["recvTime"] = received_ms if uplink.time_ms is None else uplink.time_ms
     elif not uplink.payload:
         return None
     else:
@@ -59,7 +68,7 @@ def call_of(
         argument = {
             "bytes": b64encode(uplink.payload).decode(),
             "fPort": uplink.f_port or 0,
-            "recvTime": rfc3339(time_ms),
+            "recvTime": time_ms,
             "variables": dict(integration.metadata),
         }
     return ScriptCall(
@@ -163,7 +172,21 @@ def _lorawan(uplink: Uplink, result: Any) -> Reading:
     warnings = result.get("warnings") or ()
     if isinstance(warnings, str):
         warnings = (warnings,)
-    return Reading(uplink.device, data, warnings=tuple(map(str, warnings)))
+    normalized = result.get("normalized")
+    return Reading(
+        uplink.device,
+        data,
+        warnings=tuple(map(str, warnings)),
+        metadata={} if normalized is None else _normalized(normalized),
+    )
+
+
+def _normalized(normalized: Any) -> dict[str, Any]:
+    """Return measurements under the names that The Things Stack's own have."""
+    said: dict[str, Any] = {"normalized_payload": normalized["data"]}
+    if normalized["warnings"]:
+        said["normalized_payload_warnings"] = normalized["warnings"]
+    return said
 
 
 def _json(value: Any) -> Any:

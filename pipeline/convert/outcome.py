@@ -128,6 +128,8 @@ class Outcome:
         metadata = uplink.metadata
         if integration.metadata:
             metadata = {**metadata, "integration": dict(integration.metadata)}
+        if reading.metadata:
+            metadata = {**metadata, **reading.metadata}
         time_ms = reading.time_ms if reading.time_ms is not None else uplink.time_ms
         attributes = reading.attributes
         if uplink.attributes and number == 0:
@@ -154,8 +156,18 @@ class Outcome:
             attributes=attributes,
             metadata=metadata,
             warnings=reading.warnings,
-            link=uplink.link or Link(device_id=reading.device),
+            link=self._link(uplink, reading, index),
         )
+
+    def _link(self, uplink: Uplink, reading: Reading, index: int) -> Link:
+        """Return the way back. Where the device's converter is not its integration's, it says so:
+        what told of it is not known when a downlink is encoded.
+        """
+        link = uplink.link or Link(device_id=reading.device)
+        name = self._work.converters[index]
+        if name is None or name == self._work.integration.converter:
+            return link
+        return msgspec.structs.replace(link, converter=name)
 
     def _open_windows(self, reply_to: ReplyTo) -> list[Outgoing]:
         """Set the window on each device's last event; return the empty parts of the answer, of

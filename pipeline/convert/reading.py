@@ -19,3 +19,4 @@ class Reading(msgspec.Struct, frozen=True):
     customer: str = ""
     group: str = ""
     warnings: tuple[str, ...] = ()
+    metadata: dict[str, Any] = {}  # above the uplink's

@@ -36,8 +36,8 @@ class Received:
     """One record on its way through: what it says, and the script calls of each of its uplinks."""
 
     __slots__ = (
-        "book", "calls", "fault", "faults", "integration", "places", "record", "reply_to",
-        "trace", "uplinks",
+        "book", "calls", "converters", "fault", "faults", "integration", "places", "record",
+        "reply_to", "trace", "uplinks",
     )  # fmt: skip
 
     def __init__(self, record: Record) -> None:
@@ -46,6 +46,7 @@ class Received:
         self.reply_to = _reply_to(record)
         self.fault: MessageError | None = None
         self.uplinks: list[Uplink] = []
+        self.converters: list[str | None] = []  # of each uplink, by name
         self.calls: list[ScriptCall | None] = []
         self.places: list[int] = []  # of each call in the batch's calls; -1: none
         self.faults: dict[int, MessageError] = {}  # of single uplinks, by their index

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from pipeline.convert.decode import READINGS_MAX, call_of
+from pipeline.convert.decode import READINGS_MAX, call_of, converter_of
 from pipeline.convert.outcome import STAGE, Outcome
 from pipeline.convert.received import Received, read
 from pipeline.errors import MessageError
@@ -85,8 +85,10 @@ def _prepare(work: Received, book: Rulebook, calls: list[ScriptCall]) -> None:
     """Add the record's script calls to those of the batch."""
     for index, uplink in enumerate(work.uplinks):
         call = None
+        name = converter_of(uplink, work.integration, book)
+        work.converters.append(name)
         try:
-            call = call_of(uplink, work.integration, book, work.record.time_ms)
+            call = call_of(uplink, work.integration, book, name, work.record.time_ms)
         except MessageError as fault:
             work.faults[index] = fault
         work.calls.append(call)

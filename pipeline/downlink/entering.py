@@ -202,7 +202,11 @@ def _with_bytes(downlink: Downlink, encoded: Encoded, integration: Integration) 
         f_port = 1  # The Things Stack's own default where the encoder names none
     detail = {"warnings": list(encoded.warnings)} if encoded.warnings else {}
     changed = msgspec.structs.replace(
-        downlink, payload=encoded.payload, f_port=f_port, detail=detail
+        downlink,
+        payload=encoded.payload,
+        fields=encoded.fields if downlink.fields is None else downlink.fields,
+        f_port=f_port,
+        detail=detail,
     )
     if encoded.payload is None and not dialect.takes_fields:
         raise MessageError(

@@ -21,7 +21,8 @@ class Link(msgspec.Struct, frozen=True, omit_defaults=True):
     are what a
     network server put into the uplink itself (TTN v2's `downlink_url`, The Things Stack's
     `X-Downlink-*`);
-    they hold secrets and are never logged.
+    they hold secrets and are never logged. `converter` is the one that decoded it, where that is
+    not its integration's.
     """
 
     application_id: str = ""
@@ -29,6 +30,7 @@ class Link(msgspec.Struct, frozen=True, omit_defaults=True):
     dev_eui: str = ""
     urls: dict[str, str] = {}
     key: str = ""
+    converter: str = ""
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):

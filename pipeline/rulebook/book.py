@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,30 @@ class Authentication:
 
 
 @dataclass(frozen=True, slots=True)
+class Pattern:
+    """Which devices: what is known of a device, by name, and the expression that it must match."""
+
+    parts: tuple[tuple[str, re.Pattern[str]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Devices, and the converter that has them; `choosing` says when it is asked."""
+
+    pattern: Pattern
+    converter: str
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A codec of one model, as a description in the layout of lorawan-devices says it."""
+
+    converter: str
+    firmware: str
+    band: str
+
+
+@dataclass(frozen=True, slots=True)
 class Integration:
     """One integration of one tenant, with all defaults filled in."""
 
@@ -48,6 +73,7 @@ class Integration:
     metadata: Mapping[str, Any]
     device_type: str  # of devices whose converter names none
     allow_new_devices: bool = True
+    converters: tuple[Chosen, ...] = ()  # of some of its devices, in place of `converter`
     transport: str = "http"  # how messages come; `http`: they are posted to the door
     connection: Any = None  # the transport's own Config; None: there is the door
 
@@ -76,6 +102,7 @@ class Converter:
     encoder: Script | None
     downlink_decoder: Script | None = None
     examples: tuple[Example, ...] = ()
+    devices: tuple[Pattern, ...] = ()  # which it is for, by what network servers say of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +135,8 @@ class Rulebook:
     converters: Mapping[str, Converter]
     chains: Mapping[str, ChainEntry]
     sinks: Mapping[str, SinkEntry]
+    devices: tuple[Chosen, ...] = ()  # of all converters
+    described: Mapping[str, tuple[Described, ...]] = field(default_factory=dict)  # by brand/model
     warnings: tuple[Fault, ...] = ()  # what runs, but hardly as it was meant
 
 

@@ -15,8 +15,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from pipeline.errors import Fault
 from pipeline.ports import Operation, Script
-from pipeline.rulebook.book import ChainEntry, Converter, Integration, SinkEntry
+from pipeline.rulebook.book import ChainEntry, Converter, Described, Integration, SinkEntry
 from pipeline.rulebook.catalogue import Catalogue, Known, Problem, suggest
+from pipeline.rulebook.choosing import described_by
 from pipeline.rulebook.converter import FUNCTIONS, Use, parse_converter
 from pipeline.rulebook.environment import fill_in
 from pipeline.rulebook.folder import NAME, NAME_RULE, Folder
@@ -113,6 +114,20 @@ class Checks:
                 made[name] = converter
         for each in uses.values():
             self._check_script(each[0][1].script, each)
+        return made
+
+    def described(self) -> dict[str, tuple[Described, ...]]:
+        """Return the codecs that descriptions of devices name, by brand and model in lower case."""
+        made = {}
+        for file in self._folder.descriptions:
+            document = self._parse(file)
+            if document is None:
+                continue
+            _, vendor, leaf = file.split("/", 2)
+            found, problems = described_by(document.value, vendor, self.known)
+            self._add(document, problems)
+            if found:
+                made[f"{vendor}/{leaf.removesuffix('.yaml')}".lower()] = tuple(found)
         return made
 
     def sinks(self, tenant: str) -> dict[str, SinkEntry]:

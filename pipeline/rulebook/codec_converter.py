@@ -6,14 +6,15 @@ port. Examples stand where a script's would, without `fileName`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.ports import Script
 from pipeline.rulebook.book import Converter, Example, Routine
 from pipeline.rulebook.catalogue import Problem, suggest
+from pipeline.rulebook.choosing import CHOICES_MAX, DevicesConfig
 from pipeline.rulebook.example import ExampleConfig, example_input
 from pipeline.rulebook.validation import validate
 
@@ -39,6 +40,7 @@ class CodecConverterConfig(BaseModel):
 
     codec: str
     contract: Literal["lorawan", "thingsboard"] | None = None
+    devices: Annotated[list[DevicesConfig], Field(max_length=CHOICES_MAX)] = []
     uplinkDecoder: ExamplesConfig | None = None  # noqa: N815 - the layout's own spelling
     downlinkEncoder: ExamplesConfig | None = None  # noqa: N815
 
@@ -80,6 +82,7 @@ def parse_codec_converter(
         decoder=script if codec.decodes else None,
         encoder=script if codec.encodes else None,
         examples=tuple(examples),
+        devices=tuple(each.pattern() for each in config.devices),
     ), []
 
 

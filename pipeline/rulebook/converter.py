@@ -8,7 +8,7 @@ An uplink example of contract `thingsboard` may give its payload as `text:` or `
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from posixpath import dirname, join, normpath
 from typing import Annotated, Any, Literal
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipeline.ports import Contract, Operation, Script
 from pipeline.rulebook.book import Converter, Example, Routine
 from pipeline.rulebook.catalogue import Problem, suggest
+from pipeline.rulebook.choosing import CHOICES_MAX, DevicesConfig
 from pipeline.rulebook.codec_converter import CODEC, parse_codec_converter
 from pipeline.rulebook.example import ExampleConfig, example_input
 from pipeline.rulebook.validation import validate
@@ -61,6 +62,10 @@ class ConverterConfig(_Part):
     """What a user writes in `converters/<vendor>/<model>.yaml`."""
 
     contract: Literal["lorawan", "thingsboard"] | None = None
+    devices: Annotated[
+        list[DevicesConfig],
+        Field(max_length=CHOICES_MAX, description="which it is for, in any integration"),
+    ] = []
     uplinkDecoder: RoutineConfig | None = None  # noqa: N815
     downlinkEncoder: RoutineConfig | None = None  # noqa: N815
     downlinkDecoder: RoutineConfig | None = None  # noqa: N815
@@ -129,7 +134,9 @@ def parse_converter(
     contract = config.contract
     if contract is None and any(use.script.language == "tbel" for use in uses.values()):
         contract = "thingsboard"
-    return _made(name, file, contract, uses, examples), list(uses.values()), []
+    converter = _made(name, file, contract, uses, examples)
+    devices = tuple(each.pattern() for each in config.devices)
+    return replace(converter, devices=devices), list(uses.values()), []
 
 
 def _made(

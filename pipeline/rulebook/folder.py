@@ -1,7 +1,9 @@
 """A `rules/` folder on the disk → its files, sorted into their kinds, and what does not belong.
 
 Dot files and folders (editors, git, the links of Kubernetes' config maps) and read-me files are
-passed over. Nothing here looks into a file.
+passed over. A vendor's folder of TheThingsNetwork/lorawan-devices is one of converters as it
+stands: its pictures are passed over, its scripts may lie one folder deeper, and what describes
+devices is kept apart from what is a converter.
 """
 
 from __future__ import annotations
@@ -24,6 +26,20 @@ FOLDER_BYTES_MAX = 67_108_864
 SETTINGS_FILE = "funicular.yaml"
 FOLDERS = ("integrations", "converters", "chains", "sinks", "tables", "templates")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+CONVERTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # vendors choose their own
+CONVERTER_RULE = (
+    "names of vendors and converters are made of letters, digits, -, _ and ., start with a letter"
+    " or digit, 64 at most"
+)
+SCHEMAS = (".proto", ".desc", ".binpb")  # of Protocol Buffers: text, or a FileDescriptorSet
+_PICTURES = (".png", ".jpg", ".jpeg", ".svg", ".webp", ".gif", ".pdf")
+# How files of lorawan-devices begin their lines that are no codec: vendors, devices, profiles.
+_DESCRIBES = re.compile(
+    rb"^(?:endDevices|firmwareVersions|macVersion|profileIDs)\s*:", re.MULTILINE
+)
+_CONVERTS = re.compile(
+    rb"^(?:uplinkDecoder|downlinkEncoder|downlinkDecoder|codec|contract)\s*:", re.MULTILINE
+)
 NAME_RULE = "names are made of a-z, 0-9, - and _, start with a letter or digit, 64 at most"
 _RESERVED = "downlink-"  # the destinations of downlinks (topics.py)
 _TEST = "_test"
@@ -41,6 +57,8 @@ class Folder:
     tests: dict[str, str] = field(default_factory=dict)  # name of the chain → file
     sinks: dict[str, str] = field(default_factory=dict)
     scripts: list[str] = field(default_factory=list)
+    schemas: list[str] = field(default_factory=list)  # of Protocol Buffers
+    descriptions: list[str] = field(default_factory=list)  # of devices, as lorawan-devices has them
     chain_scripts: list[str] = field(default_factory=list)
     tables: dict[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
@@ -99,9 +117,17 @@ def _walk(root: Path, folder: Folder) -> Iterator[str]:
                 if vendor.is_file():
                     yield path
                 else:
-                    yield from _files(root, path, folder)
+                    yield from _vendor(root, path, folder)
         elif entry.name != "templates":
             yield from _files(root, entry.name, folder)
+
+
+def _vendor(root: Path, path: str, folder: Folder) -> Iterator[str]:
+    for entry in _entries(root / path, folder, f"{path}/"):
+        inner = f"{path}/{entry.name}"
+        for file in _files(root, inner, folder) if entry.is_dir() else (inner,):
+            if not file.lower().endswith(_PICTURES):
+                yield file
 
 
 def _files(root: Path, path: str, folder: Folder) -> Iterator[str]:
@@ -163,6 +189,9 @@ def _sort(file: str, folder: Folder) -> None:
     if kind == "converters" and f"{dot}{suffix}" in LANGUAGES and parent != "converters":
         folder.scripts.append(file)
         return
+    if kind == "converters" and leaf.endswith(SCHEMAS) and parent != "converters":
+        folder.schemas.append(file)
+        return
     if kind == "chains" and f"{dot}{suffix}" in LANGUAGES:
         folder.chain_scripts.append(file)
         return
@@ -195,10 +224,16 @@ def _sort_yaml(kind: str, parent: str, stem: str, file: str, folder: Folder) -> 
     if kind == "chains" and stem.endswith(_TEST):
         folder.tests[stem.removesuffix(_TEST)] = file
         return
+    if kind == "converters":
+        raw = folder.contents[file]
+        if _DESCRIBES.search(raw) and not _CONVERTS.search(raw):
+            folder.descriptions.append(file)
+            return
+    rule, said = (CONVERTER_NAME, CONVERTER_RULE) if vendor else (NAME, NAME_RULE)
     for name in (stem, vendor) if vendor else (stem,):
-        if not NAME.fullmatch(name):
+        if not rule.fullmatch(name):
             folder.faults.append(
-                Fault(file, 0, 0, f"`{name}` cannot be a name: {NAME_RULE}", _proper(name))
+                Fault(file, 0, 0, f"`{name}` cannot be a name: {said}", _proper(name))
             )
     if kind == "sinks" and stem.startswith(_RESERVED):
         message = f"names that start with `{_RESERVED}` are kept for downlinks"
@@ -220,7 +255,7 @@ def _rename(kind: str, stem: str, suffix: str) -> str:
     if kind == "chains":
         return "only .yaml, .js, .lua and .tbel files are read here"
     if kind == "converters":
-        return "only .yaml, .js, .lua and .tbel files are read here"
+        return "only .yaml, .js, .lua, .tbel, .proto, .desc and .binpb files are read here"
     return "only .yaml files are read here"
 
 

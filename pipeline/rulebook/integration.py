@@ -21,6 +21,7 @@ from pydantic import (
 from pipeline.integrations.dialect import Asynchronous, Dialect
 from pipeline.rulebook.book import Authentication, Integration
 from pipeline.rulebook.catalogue import Catalogue, Known, Problem, suggest
+from pipeline.rulebook.choosing import CHOICES_MAX, ChoiceConfig, choices_of
 from pipeline.rulebook.connection import HTTP, connection_of
 from pipeline.rulebook.duration import Duration
 from pipeline.rulebook.validation import validate
@@ -146,7 +147,13 @@ class IntegrationConfig(_Part):
         AuthenticationConfig,
         Field(description="write `authentication: open` if anyone may send"),
     ]
-    converter: str | None = None
+    converter: Annotated[
+        str | None, Field(description="of all devices for which nothing more special is found")
+    ] = None
+    converters: Annotated[
+        list[ChoiceConfig],
+        Field(max_length=CHOICES_MAX, description="of some devices; the first that fits"),
+    ] = []
     device: str | None = None
     device_type: str = ""
     synchronous: bool | None = None
@@ -188,6 +195,8 @@ def parse_integration(
     problems.extend(_without_doubles(problems, more))
     connection, more = connection_of(document, dialect, options, catalogue.transports)
     problems.extend(_without_doubles(problems, more))
+    choices, more = choices_of(config.converters if config else [], known, ("converters",))
+    problems.extend(more)
     template = _text(document, "device") or dialect.device_template
     if isinstance(document.get("device"), str):
         problems.extend(_check_template(_text(document, "device"), dialect))
@@ -198,7 +207,9 @@ def parse_integration(
         return None, problems
     named = (tenant, name, template)
     made = _made(named, config, defaults, dialect, options)
-    return replace(made, transport=config.transport, connection=connection), problems
+    return replace(
+        made, transport=config.transport, connection=connection, converters=choices
+    ), problems
 
 
 def _made(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.errors import ConfigError, Fault
-from pipeline.rulebook.book import Rulebook
+from pipeline.rulebook.book import Chosen, Rulebook
 from pipeline.rulebook.catalogue import Catalogue
 from pipeline.rulebook.checks import Checks
 from pipeline.rulebook.folder import read_folder
@@ -25,6 +25,7 @@ def load(folder: Path, catalogue: Catalogue, env: Mapping[str, str]) -> Rulebook
     settings = checks.settings()
     integrations = checks.integrations(settings)
     converters = checks.converters()
+    described = checks.described()
     sinks = checks.sinks(settings.tenant)
     chains = checks.chains()
     checks.tests()
@@ -38,6 +39,12 @@ def load(folder: Path, catalogue: Catalogue, env: Mapping[str, str]) -> Rulebook
         converters=converters,
         chains=chains,
         sinks=sinks,
+        devices=tuple(
+            Chosen(pattern, name)
+            for name, converter in converters.items()
+            for pattern in converter.devices
+        ),
+        described=described,
         warnings=tuple(_bounded(checks.warnings)),
     )
 

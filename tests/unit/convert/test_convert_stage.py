@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from base64 import b64decode
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -19,6 +20,8 @@ from pipeline.model.http import Request
 from pipeline.model.record import Record
 from pipeline.model.reply import Reply
 from pipeline.ports import ScriptCall
+from pipeline.rulebook.book import Chosen
+from pipeline.rulebook.choosing import ChoiceConfig
 
 JSON = {"content-type": "application/json"}
 RECORD_MS = 1_700_000_000_000
@@ -94,7 +97,7 @@ def test_the_script_is_told_what_it_needs(world: Any) -> None:
     assert call.argument == {
         "bytes": "FQ==",
         "fPort": 1,
-        "recvTime": "2023-11-14T22:13:19.900Z",
+        "recvTime": 1_699_999_999_900,
         "variables": {"site": "A"},
     }
 
@@ -742,3 +745,28 @@ def test_a_record_that_names_no_integration_has_the_default_one(
         assert out.letter.reason == "no_integration"
     else:
         assert [event.integration for event in out.events] == [expected]
+
+
+def test_the_devices_converter_goes_along(world: Any) -> None:
+    """Where a pattern chooses another converter, the event's link names it for its downlinks."""
+    world.integration("ns", "ttn_v2", returns({"data": {}}))
+    world.integration("other", "ttn_v2", returns({"data": {"n": 2}}))
+    special = world.integrations["other"].converter
+    choice = ChoiceConfig(device="*dev2", converter=special)
+    world.integrations["ns"] = replace(
+        world.integrations["ns"], converters=(Chosen(choice.pattern(), special),)
+    )
+    events = world.run(*(world.record("ns", ttn(n, b"\x01", f"dev{n}")) for n in (1, 2))).events
+    assert [event.telemetry for event in events] == [{}, {"n": 2}]
+    assert [event.link.converter for event in events] == ["", special]
+
+
+def test_measurements_are_kept(world: Any) -> None:
+    """What a normalizer made is in the metadata, under The Things Stack's own names."""
+    normalized = {"data": [{"air": {"temperature": 1}}], "warnings": ["odd"]}
+    result = {"data": {"t": 1}, "warnings": [], "normalized": normalized}
+    world.integration("ns", "ttn_v2", returns(result))
+    event = world.run(world.record("ns", ttn())).message
+    assert event.telemetry == {"t": 1}
+    assert event.metadata["normalized_payload"] == [{"air": {"temperature": 1}}]
+    assert event.metadata["normalized_payload_warnings"] == ["odd"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pipeline.rulebook import folder as folder_module
-from pipeline.rulebook.folder import read_folder
+from pipeline.rulebook.folder import CONVERTER_RULE, read_folder
 
 RULE = "names are made of a-z, 0-9, - and _, start with a letter or digit, 64 at most"
 
@@ -36,9 +36,9 @@ RULE = "names are made of a-z, 0-9, - and _, start with a letter or digit, 64 at
                 " (move it to converters/<vendor>/a.yaml)"
             ),
         ),
-        ("converters/a.js", "converters/a.js: unknown file (only .yaml, .js, .lua and"),
-        ("converters/v/a.py", "converters/v/a.py: unknown file (only .yaml, .js, .lua and"),
-        ("converters/v/w/a.js", "converters/v/w/: folders are not read here (move it up)"),
+        ("converters/a.js", "converters/a.js: unknown file (only .yaml, .js, .lua, .tbel"),
+        ("converters/v/a.py", "converters/v/a.py: unknown file (only .yaml, .js, .lua, .tbel"),
+        ("converters/v/w/x/a.js", "converters/v/w/x/: folders are not read here (move it up)"),
         (
             "chains/a_test.yaml",
             "chains/a_test.yaml: tests the chain `a`, which is not there",
@@ -59,7 +59,7 @@ def test_what_does_not_belong_is_told(rules: Any, path: str, expected: str) -> N
         ("sinks/My Sink.yaml", f"`My Sink` cannot be a name: {RULE} (call it my-sink)"),
         ("chains/-a.yaml", f"`-a` cannot be a name: {RULE} (call it a)"),
         ("integrations/ä.yaml", f"`ä` cannot be a name: {RULE}"),
-        ("converters/ACME/a.yaml", f"`ACME` cannot be a name: {RULE} (call it acme)"),
+        ("converters/-ACME/a.yaml", f"`-ACME` cannot be a name: {CONVERTER_RULE} (call it acme)"),
         (f"sinks/{'a' * 65}.yaml", f"`{'a' * 65}` cannot be a name: {RULE}"),
         (
             "sinks/downlink-a.yaml",
