@@ -7,11 +7,12 @@ where the chain says where it leads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import MessageError
 from pipeline.rehearse.report import Line
+from pipeline.rehearse.watched import Apply, watched
 from pipeline.route.node import FAILURE, Node, Outcome
 from pipeline.route.visit import Visit
 from pipeline.rulebook.book import Rulebook
@@ -57,15 +58,7 @@ class Coverage:
 
     def watch(self, chain: str, node: Node) -> Node:
         """Return a copy of a node that counts where its messages go."""
-        watched = node.model_copy()
-        # As in `trace`: a value of the instance stands before the class's method.
-        vars(watched)["apply"] = self._counted(chain, node, node.apply)
-
-        def counted(visit: Visit, data: object) -> Outcome:
-            return self._counted(chain, node, lambda seen: node.apply_timer(seen, data))(visit)
-
-        vars(watched)["apply_timer"] = counted
-        return watched
+        return watched(node, lambda apply, _by: self._counted(chain, node, apply))
 
     def of(self, book: Rulebook, only: Collection[str] = ()) -> list[ChainCoverage]:
         """Return the coverage of all chains, or of those named by `only`, in order of name."""
@@ -96,9 +89,7 @@ class Coverage:
             chain, file, len(nodes), nodes_reached, outlets, outlets_reached, tuple(unreached)
         )
 
-    def _counted(
-        self, chain: str, node: Node, apply: Callable[[Visit], Outcome]
-    ) -> Callable[[Visit], Outcome]:
+    def _counted(self, chain: str, node: Node, apply: Apply) -> Apply:
         reached, name = self._reached, node.name
 
         def counted(visit: Visit) -> Outcome:

@@ -187,7 +187,7 @@ class _Replay(MemoryEngine):
         books = {book.tenant: book}
         metrics = Registry()
         stages: list[Stage] = [
-            Route(lambda: books, metrics, watch=trace.watch),
+            Route(lambda: books, metrics, watch=trace.watch, scripts=scripts),
             DownlinkStage(lambda: books, scripts, metrics),
         ]
         super().__init__(stages, steps_max=STEPS_MAX)

@@ -17,6 +17,13 @@ Style = Literal["head", "node", "why", "change", "exit", "fault", "plain", "fain
 _MESSAGE_SHOWN = ("telemetry", "attributes", "changed", "previous", "metadata", "warnings")
 _EFFECTS = {"downlink": "asks for a downlink", "delivery": "sends to", "event": "tells"}
 
+_CONVERTERS = ("decode_uplink", "encode_downlink", "decode_downlink", "normalize_uplink")
+_BY = {
+    "timer": "its timer was due",
+    "reply": "what it waited for came",
+    "arrival": "another device handed it over",
+}
+
 
 class Line(NamedTuple):
     """One line; `style` is for its colour."""
@@ -50,7 +57,9 @@ def _before(explanation: Explanation) -> Iterator[Line]:
 
 
 def _script(told: ScriptRun) -> Iterator[Line]:
-    yield Line(f"converter {told.script}  {told.operation}", "head")
+    is_converter = told.operation in _CONVERTERS
+    said = f"converter {told.script}  {told.operation}" if is_converter else f"script {told.script}"
+    yield Line(said, "head")
     for name, value in told.argument.items():
         yield Line(f"    {name}: {_value(value)}")
     if told.fault is not None:
@@ -86,8 +95,8 @@ def _run(run: ChainRun, downlinks: Mapping[str, Effect]) -> Iterator[Line]:
 def _step(step: Step, downlinks: Mapping[str, Effect]) -> Iterator[Line]:
     indent = "  " + "  " * step.depth
     of_chain = f"{step.chain}/" if step.depth else ""
-    timer = "  (its timer was due)" if step.by_timer else ""
-    yield Line(f"{indent}{of_chain}{step.node}  [{step.kind}]{timer}", "node")
+    by = f"  ({_BY[step.by]})" if step.by else ""
+    yield Line(f"{indent}{of_chain}{step.node}  [{step.kind}]{by}", "node")
     for evaluation in step.evaluations:
         yield Line(f"{indent}    {_evaluated(evaluation)}", "why")
     if step.fault is not None:

@@ -19,10 +19,13 @@ from pipeline.model.event import DeviceMessage
 from pipeline.ports import ScriptCall, ScriptPort
 from pipeline.rehearse.evaluation import Evaluation, evaluation_of
 from pipeline.rehearse.step_changes import Before, Change, changes_since
+from pipeline.rehearse.watched import Apply, By, watched
 from pipeline.route.chain import Step as ChainStep
 from pipeline.route.fields import Part
 from pipeline.route.message import time_text
 from pipeline.route.node import FAILURE, Node, Outcome
+from pipeline.route.scripts import Deferred
+from pipeline.route.turn import Turn
 from pipeline.route.visit import Visit
 
 STEPS_MAX = 5_000
@@ -45,15 +48,15 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Step(msgspec.Struct, omit_defaults=True):
-    """One node on one message. `depth` counts the chains that run the node's chain; `by_timer`:
-    a timer of the node was due. With a `fault` what the node did is undone.
+    """One node on one message. `depth` counts the chains that run the node's chain; `by` is how the
+    message came, where that was not from the node before. With a `fault` what it did is undone.
     """
 
     chain: str
     node: str
     kind: str
     depth: int = 0
-    by_timer: bool = False
+    by: By = ""
     evaluations: list[Evaluation] = []
     changes: list[Change] = []
     exits: list[Exit] = []
@@ -95,23 +98,16 @@ class Trace:
         self.left_out = 0
         """Steps past STEPS_MAX."""
         self._steps = 0
+        self._turn: Turn | None = None
+        self._turn_begin = 0  # where in `told` it begins
         self._visit: Visit | None = None
         self._run: ChainRun | None = None
         self._open: list[Step] = []
 
     def watch(self, chain: str, node: Node) -> Node:  # noqa: ARG002 - the shape of `chain.Watch`
         """Return a copy of a node that tells what it does."""
-        watched: Node = self._watched(node)
-        # A value of the instance stands before the class's method; pydantic's own way of setting
-        # one takes fields only.
-        vars(watched)["apply"] = self._around(watched.apply)
-        apply_timer = watched.apply_timer
-
-        def told(visit: Visit, data: Any) -> Outcome:
-            return self._around(lambda seen: apply_timer(seen, data), by_timer=True)(visit)
-
-        vars(watched)["apply_timer"] = told
-        return watched
+        told: Node = self._watched(node)
+        return watched(told, self._around)
 
     def scripts(self, port: ScriptPort) -> ScriptPort:
         """Return a port that tells of its calls."""
@@ -149,23 +145,21 @@ class Trace:
             return {key: self._watched(item) for key, item in value.items()}
         return value
 
-    def _around(
-        self, apply: Callable[[Visit], Outcome], *, by_timer: bool = False
-    ) -> Callable[[Visit], Outcome]:
+    def _around(self, apply: Apply, by: By) -> Apply:
         def told(visit: Visit) -> Outcome:
             if self.muted:
                 return apply(visit)
             if self._steps >= STEPS_MAX:
                 self.left_out += 1
                 return apply(visit)
-            return self._tell(visit, apply, by_timer=by_timer)
+            return self._tell(visit, apply, by)
 
         return told
 
-    def _tell(self, visit: Visit, apply: Callable[[Visit], Outcome], *, by_timer: bool) -> Outcome:
+    def _tell(self, visit: Visit, apply: Apply, by: By) -> Outcome:
         run = self._run_of(visit)
         at, message = visit.step, visit.message
-        step = Step(at.chain, at.name, at.node.verb, depth=len(self._open), by_timer=by_timer)
+        step = Step(at.chain, at.name, at.node.verb, depth=len(self._open), by=by)
         run.steps.append(step)
         self._steps += 1
         number, before = len(run.steps), Before(visit.turn)
@@ -179,6 +173,9 @@ class Trace:
             elif step.depth == 0:
                 run.undone = step.fault
             raise
+        except Deferred:
+            self._forget_turn()
+            raise
         finally:
             self._open.pop()
         made = [outcome] if isinstance(outcome, str) else [outlet for outlet, _ in outcome]
@@ -189,7 +186,15 @@ class Trace:
         step.changes += changes_since(before, message, out, effects=own)
         return outcome
 
+    def _forget_turn(self) -> None:
+        """Forget what a turn did that will be taken again, with the result of a script."""
+        kept = self.told[self._turn_begin :]
+        self.told[self._turn_begin :] = [told for told in kept if isinstance(told, ScriptRun)]
+        self._turn = self._visit = self._run = None
+
     def _run_of(self, visit: Visit) -> ChainRun:
+        if visit.turn is not self._turn:
+            self._turn, self._turn_begin = visit.turn, len(self.told)
         if visit is not self._visit or self._run is None:
             self._visit = visit
             self._run = ChainRun(visit.step.chain, visit.turn.device, message_shown(visit.message))

@@ -107,10 +107,7 @@ def test_message_and_timer(rules: Any, scripts: Any) -> None:
         ("memory", {"number": 1, "of": "delay"}),
         ("timer", "2026-01-01T00:05:00.000Z"),
     ]
-    assert [(step.node, step.by_timer) for step in after.steps] == [
-        ("later", True),
-        ("keep", False),
-    ]
+    assert [(step.node, step.by) for step in after.steps] == [("later", "timer"), ("keep", "")]
 
 
 def test_sub_chain(rules: Any, scripts: Any) -> None:
@@ -126,6 +123,30 @@ def test_sub_chain(rules: Any, scripts: Any) -> None:
         ("cool", "go", 0, 0),
         ("other", "keep", 1, 1),
     ]
+
+
+def test_script(rules: Any, scripts: Any) -> None:
+    """A script's call and result are told; a turn that is taken again for it is told once."""
+    rules.write(
+        "chains/cool.yaml",
+        """
+        chain: cool
+        on: {messages: uplink}
+        nodes:
+          - name: keep
+            send: {to: out}
+          - name: shape
+            script: {file: shape.js}
+        """,
+    )
+    rules.write("chains/shape.js", "// stands for the function `shape`")
+    scripts.functions["shape"] = lambda _operation, _argument: {"telemetry": {"x": 1}}
+    told = run(rules, scripts)
+    (only,) = runs(told)
+
+    assert [step.node for step in only.steps] == ["keep", "shape"]
+    assert len([each for each in told.told if isinstance(each, ScriptRun)]) == 2
+    assert "script chains/shape.js" in text(told)
 
 
 def test_failure(rules: Any, scripts: Any) -> None:
