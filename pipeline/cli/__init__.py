@@ -14,6 +14,7 @@ from pipeline.cli.demo import demo
 from pipeline.cli.devices import devices
 from pipeline.cli.downlinks import downlinks
 from pipeline.cli.explaining import explain
+from pipeline.cli.importing import import_rules
 from pipeline.cli.keys import keys
 from pipeline.cli.publish import publish
 from pipeline.cli.rules import check, check_examples
@@ -51,6 +52,7 @@ for command in (
     downlinks,
     devices,
     dead_letters,
+    import_rules,
     keys,
     publish,
     topics,

@@ -155,6 +155,12 @@ def _template_map(value: Any) -> Value:
     return _template(value)
 
 
+def _template_values(value: Any) -> Value:
+    if isinstance(value, str) and value.startswith("${"):
+        return _template(value)
+    return _template_map(value)
+
+
 def _bytes_template(value: Any) -> Expression | Value:
     """Return an Expression for text that is one `${ … }` (it may give bytes), else a Value."""
     if isinstance(value, str) and value.startswith("${") and value.endswith("}"):
@@ -204,6 +210,10 @@ Template = Annotated[Value, PlainValidator(_template), WithJsonSchema({})]
 
 TemplateText = Annotated[Value, PlainValidator(_template_text), WithJsonSchema(_TEXT_SCHEMA)]
 TemplateMap = Annotated[Value, PlainValidator(_template_map), WithJsonSchema({"type": "object"})]
+TemplateValues = Annotated[
+    Value, PlainValidator(_template_values), WithJsonSchema({"type": ["object", "string"]})
+]
+"""A mapping with `${ … }` in it, or one expression, which may give anything."""
 TemplatePort = Annotated[
     Value,
     PlainValidator(_whole_number_template(0, 255)),

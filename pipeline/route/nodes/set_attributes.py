@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pydantic import Field
+
+from pipeline.errors import MessageError
 from pipeline.model.event import Scope
-from pipeline.route.fields import Part, TemplateMap
+from pipeline.route.fields import Part, TemplateValues
 from pipeline.route.node import Onward, Outcome
 from pipeline.route.visit import Visit
 
@@ -14,7 +17,9 @@ class Attributes(Part):
     """Values of one scope."""
 
     scope: Scope
-    values: TemplateMap
+    values: TemplateValues = Field(
+        description="Names and values, or one expression that gives a mapping."
+    )
 
 
 class SetAttributes(Onward):
@@ -32,9 +37,12 @@ class SetAttributes(Onward):
     set_attributes: Attributes
 
     def apply(self, visit: Visit) -> Outcome:
-        """Change the state; return `then`."""
+        """Change the state; return `then`. MessageError (code `attributes`): no mapping."""
         wanted = self.set_attributes
-        visit.change_attributes(wanted.scope, wanted.values(visit.scope))
+        values = wanted.values(visit.scope)
+        if not isinstance(values, dict):
+            raise MessageError("the expression of `values` gives no mapping", code="attributes")
+        visit.change_attributes(wanted.scope, values)
         return "then"
 
 

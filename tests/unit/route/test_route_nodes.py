@@ -133,6 +133,20 @@ def test_set_attributes_takes_expressions() -> None:
     assert part["times"] == {"warm": START_MS + 1_000, "n": START_MS + 1_000}
 
 
+def test_set_attributes_takes_a_whole_mapping() -> None:
+    """One expression may give all of them; where it gives something else, the node fails."""
+    bench, _ = run(
+        """
+  - name: remember
+    set_attributes: {scope: server, values: "${telemetry}"}
+"""
+    )
+    assert bench.parts[KEY]["attributes/server"]["values"] == {"temperature": 20.5, "battery": 90}
+
+    _, made = run('  - {name: a, set_attributes: {scope: server, values: "${telemetry.battery}"}}')
+    assert [letter.reason for letter in made.letters] == ["attributes"]
+
+
 @pytest.mark.parametrize(
     ("written", "payload"),
     [
