@@ -38,6 +38,8 @@ METRICS: dict[str, str] = {
     "funicular_downlinks_total": "Downlinks that reached a state, by state",
     # Deliveries by destination and result: delivered, retried, given_up.
     "funicular_deliveries_total": "Deliveries, by tenant, destination and result",
+    # 1 for the state that a destination is in: ok, failing (it is tried again), disabled (410).
+    "funicular_destination_state": "1 for the destination's state, by tenant and destination",
     # Commits of the embedded log and what they took with the sync to disk.
     "funicular_log_commits_total": "Commits of the embedded log (one sync to disk each)",
     "funicular_log_bytes": "Size of the embedded log's file",

@@ -13,6 +13,7 @@ import structlog
 from pipeline.errors import UsageError
 from pipeline.ingest.settings import IngestSettings
 from pipeline.script.limits import ScriptLimits
+from pipeline.sink.addresses import Network
 from pipeline.sink.settings import SinkSettings
 from pipeline.stream.settings import EngineSettings, LogSettings
 
@@ -27,6 +28,7 @@ class Settings:
 
     `log_url`: `embedded`, `kafka://host:9092,…` or `faust://host:9092,…`; `data` is where the
     embedded log, or the state beside a worker, lives. `slot` tells apart workers of one machine.
+    `allowed_networks`: where requests may go besides public addresses.
     """
 
     rules: tuple[Path, ...] = (Path("rules"),)
@@ -37,6 +39,7 @@ class Settings:
     port: int = 8080
     stop_timeout_s: float = 20.0
     watch: bool = True
+    allowed_networks: tuple[Network, ...] = ()
     log: LogSettings = field(default_factory=LogSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     scripts: ScriptLimits = field(default_factory=ScriptLimits)
@@ -70,7 +73,7 @@ class Settings:
     @property
     def sink(self) -> SinkSettings:
         """The sinks' settings; relative paths of files begin where the process was started."""
-        return SinkSettings()
+        return SinkSettings(allowed_networks=self.allowed_networks)
 
 
 LogFormat = Literal["text", "json", "auto"]

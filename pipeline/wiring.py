@@ -217,7 +217,7 @@ class Funicular:
                 f"{settings.log_url.partition(':')[0]} needs {error.name}:"
                 " pip install 'funicular[kafka]' (or [faust])"
             ) from None
-        self._asker = Asker()
+        self._asker = Asker(settings.sink)
         self.door, self.sinks, self.status = self._edges()
         self._started = False
         self._gauges: asyncio.Task[None] | None = None

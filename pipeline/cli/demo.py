@@ -59,6 +59,7 @@ def demo(
     """
     from pipeline.demo.process import Demo
     from pipeline.settings import Settings, configure_logs
+    from pipeline.sink.addresses import LOOPBACK
 
     with tempfile.TemporaryDirectory(prefix="funicular-demo-") as temporary:
         folder = data or Path(temporary)
@@ -68,7 +69,9 @@ def demo(
             fleet = Demo(devices=devices, rate=rate, seed=seed)
             fleet.start()
             try:
-                settings = Settings(rules=(rules,), data=folder, port=port)
+                settings = Settings(
+                    rules=(rules,), data=folder, port=port, allowed_networks=LOOPBACK
+                )
                 closed = _show(settings, fleet, seconds, plain=plain or None, until=until_closed)
             finally:
                 fleet.stop()

@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from pipeline.settings import LogFormat, Settings
 
 
+def _networks(_context: click.Context, _option: click.Parameter, words: tuple[str, ...]) -> Any:
+    from pipeline.sink.addresses import networks_of
+
+    try:
+        return networks_of(words)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         rules_option,
@@ -29,6 +38,10 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--watch/--no-watch", default=True, envvar="FUNICULAR_WATCH",
                      show_default=True,
                      help="Load edited rules while it runs; a faulty edit is refused."),
+        click.option("--allow-network", "allowed_networks", multiple=True, metavar="NETWORK",
+                     envvar="FUNICULAR_ALLOW_NETWORKS", callback=_networks,
+                     help="Let requests go there, besides public addresses: 10.1.0.0/16, an"
+                     " address, `loopback` or `private`; may be repeated."),
         click.option("--log-format", type=click.Choice(["auto", "text", "json"]), default="auto",
                      envvar="FUNICULAR_LOG_FORMAT", show_default=True),
         click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
@@ -52,6 +65,7 @@ def run(*, log_format: LogFormat, log_level: str, **chosen: Any) -> None:
       funicular run
       funicular run --rules acme/ --rules umbrella/ --data /var/lib/funicular --port 8443
       funicular run --log kafka://localhost:9092
+      funicular run --allow-network loopback --allow-network 10.20.0.0/16
     """
     from pipeline.settings import Settings, configure_logs
 

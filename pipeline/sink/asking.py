@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pipeline.model.http import Call, Response
 from pipeline.sink.calls import Caller
+from pipeline.sink.settings import SinkSettings
 
 TIMEOUT_S = 4.0
 """Below the 5 s that a command's answer waits by default."""
@@ -16,8 +17,10 @@ TIMEOUT_S = 4.0
 class Asker:
     """Makes requests; `close` ends its connections."""
 
-    def __init__(self, *, timeout_s: float = TIMEOUT_S) -> None:
-        self._caller = Caller(timeout_s=timeout_s)
+    def __init__(
+        self, settings: SinkSettings | None = None, *, timeout_s: float = TIMEOUT_S
+    ) -> None:
+        self._caller = Caller(timeout_s=timeout_s, settings=settings)
 
     async def __call__(self, call: Call) -> Response:
         """Return the answer, whatever its status. RetryableError: there was none. MessageError:

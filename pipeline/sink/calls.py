@@ -1,48 +1,38 @@
 """One HTTP request out: a `Call` goes in, an `Answer` or a clear error comes out, then a verdict.
 
-Bounded in all directions: time in total, the answer's size, no redirects, no proxy of the
-environment, TLS verified. URLs and headers hold secrets, so no error or log line shows them.
+Bounded in all directions: where it goes, time in total, the answer's size, no redirects, no proxy
+of the environment, TLS verified. URLs and headers hold secrets, so no error or log line shows them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import ssl
-from base64 import b64encode
 from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
-from functools import cache
 from typing import Any
 
-import httpx
+import aiohttp
 import msgspec
 
 from pipeline import __version__
 from pipeline.errors import MessageError, RetryableError
 from pipeline.model.http import Call
+from pipeline.sink.connections import connections, request_of
+from pipeline.sink.settings import SinkSettings
 from pipeline.sink.transport import DELIVERED, Result, Verdict
 
 USER_AGENT = f"funicular/{__version__}"
-RESPONSE_BYTES_MAX = 64 << 10  # more is not read; the connection is closed
 RESPONSE_SHOWN_BYTES = 1_024  # how much of it a dead letter shows
-KEEP_ALIVE_S = 4.0  # Below the 5 s of common servers (uvicorn, Node.js), which would close first.
 EPOCH_FROM = 1_000_000_000  # A reset past this is a date in epoch seconds (GitHub's way).
 SECRET_LENGTH_MIN = 6  # Shorter values would blot out ordinary words.
 _decode_body = msgspec.json.Decoder().decode
 _DEFAULTS = {"user-agent": USER_AGENT, "accept": "*/*", "accept-encoding": "identity"}
 TIMED_OUT = 408
+GONE = 410
 TOO_MANY = 429
-
-# httpcore logs every address and header at DEBUG, and they hold keys.
-logging.getLogger("httpcore").setLevel(logging.WARNING)
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """Return the one context of all pools: reading the certificates takes 20 ms."""
-    return httpx.create_ssl_context(trust_env=False)
+DENIED = "address_denied"
 
 
 class UnansweredError(RetryableError):
@@ -56,7 +46,7 @@ class UnansweredError(RetryableError):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came back. Header names are lower case; `body` is at most `RESPONSE_BYTES_MAX` long."""
+    """What came back. Header names are lower case; `body` is no longer than the limit."""
 
     status: int
     headers: dict[str, str] = {}
@@ -67,131 +57,118 @@ class Answer(msgspec.Struct, frozen=True):
 class Caller:
     """The connections of one destination; HTTP/1.1 with keep-alive.
 
-    It stands on httpx's transport, not on its client: the client would add cookies, redirects and
-    a log line with the address to each request. And each call under way has a transport of its
-    own, with one connection, the last used first: a shared pool looks at all connections several
-    times a request. Measured with 8 calls under way, CPU of a request with its loopback server's
-    part: client 620 us, shared transport 460 us, this 360 us; 400 us more where the package
-    `sniffio` is missing, which httpcore tries to import at each step.
+    `settings` say where it may connect to, by default to public addresses alone, and how much of
+    an answer it reads. `tls` is for certificates of one's own; None: the public authorities.
+    It stands on aiohttp: measured in this very use (`tests/bench/http_sink.py`, 8 calls under
+    way, medians of alternating runs), CPU of a request is 100 us; on httpx's bare transport it was
+    340 us.
     """
 
-    def __init__(self, *, timeout_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        timeout_s: float,
+        settings: SinkSettings | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._timeout_s = timeout_s
-        self._idle: list[httpx.AsyncHTTPTransport] = []
-        self._all: list[httpx.AsyncHTTPTransport] = []
+        self._settings = settings or SinkSettings()
+        self._tls = tls
+        self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
         """Read the certificates; connects to nothing yet."""
-        _tls()
+        if self._session is None:
+            self._session = connections(self._settings.outward, self._tls)
 
     async def close(self) -> None:
         """Close all connections; a call under way ends."""
-        connections, self._all, self._idle = self._all, [], []
-        for connection in connections:
-            await connection.aclose()
-
-    def _connection(self) -> httpx.AsyncHTTPTransport:
-        if self._idle:
-            return self._idle.pop()
-        limits = httpx.Limits(
-            max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEP_ALIVE_S
-        )
-        connection = httpx.AsyncHTTPTransport(verify=_tls(), limits=limits)
-        self._all.append(connection)
-        return connection
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     async def call(self, call: Call) -> Answer:
-        """Make the request and return the answer, whatever its status.
+        """Make the request and return the answer, whatever its status; opens where it must.
 
         The body is read up to the limit and within the time; what is missing of it changes no
-        verdict, since the status has come. UnansweredError: no status came.
+        verdict, since the status has come. UnansweredError: no status came; its code is
+        `address_denied` where it would have gone to an address that is not allowed.
         MessageError(`bad_request`): the request cannot be made at all. The caller bounds how many
         are under way.
         """
-        request = _request(call)
-        connection = self._connection()
-        try:
-            return await self._call(connection, request)
-        finally:
-            if connection in self._all:
-                self._idle.append(connection)
-
-    async def _call(self, connection: httpx.AsyncHTTPTransport, request: httpx.Request) -> Answer:
+        request = request_of(call, _DEFAULTS)
+        await self.open()
+        assert self._session is not None
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         try:
             async with asyncio.timeout_at(deadline):
-                response = await connection.handle_async_request(request)
-        except (TimeoutError, httpx.TimeoutException):
+                response = await self._session.request(**request)
+        except TimeoutError:
             message = f"no answer within {self._timeout_s:g} s"
             raise UnansweredError(message, code="timeout", uncertain=True) from None
-        except httpx.ConnectError as error:
-            message = f"cannot connect: {error}"
-            raise UnansweredError(message, code="connect", uncertain=False) from None
-        except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, ValueError, OverflowError):
+        except aiohttp.ClientConnectorDNSError as error:
+            raise _unconnected(f"its name is not found: {error.os_error}") from None
+        except aiohttp.ClientConnectorError as error:
+            raise _not_connected(error) from None
+        except (aiohttp.InvalidURL, ValueError, OverflowError):
             # Their texts may show the header or the address, hence no `from` and no text.
-            raise _bad_request("its address or a header is not valid in HTTP") from None
-        except httpx.TransportError as error:
+            message = "the request cannot be made: its address or a header is not valid in HTTP"
+            raise MessageError(message, code="bad_request") from None
+        except aiohttp.ClientError as error:
             message = f"the connection broke before an answer ({type(error).__name__})"
             raise UnansweredError(message, code="connection", uncertain=True) from None
         try:
-            body = await _read(response, deadline)
+            body = await _read(response, deadline, self._settings.answer_bytes_max)
         finally:
-            await response.aclose()
+            response.close()  # gives the connection back where all of the body was read
         return Answer(
-            status=response.status_code,
+            status=response.status,
             headers={name.lower(): value for name, value in response.headers.items()},
             body=body,
-            warnings=tuple(response.headers.get_list("x-warning")),
+            warnings=tuple(response.headers.getall("x-warning", ())),
         )
 
 
-def _request(call: Call) -> httpx.Request:
-    try:
-        headers = [
-            (name.encode("ascii"), value.encode("latin-1"))
-            for name, value in (_DEFAULTS | call.headers).items()
-        ]
-    except UnicodeEncodeError:
-        raise _bad_request("a header has characters that HTTP cannot carry") from None
-    try:
-        url = httpx.URL(call.url)
-        if url.userinfo:
-            headers.append((b"authorization", b"Basic " + b64encode(_userinfo(url))))
-        if not url.host:
-            raise _bad_request("its address names no host")
-        return httpx.Request(call.method, url, headers=headers, content=call.body)
-    except (httpx.InvalidURL, ValueError):
-        raise _bad_request("its address is not a URL") from None
+def _not_connected(error: aiohttp.ClientConnectorError) -> UnansweredError:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return _unconnected(f"its certificate is not trusted: {error.certificate_error}")
+    if isinstance(error.os_error, PermissionError):
+        return UnansweredError(str(error.os_error), code=DENIED, uncertain=False)
+    return _unconnected(str(error.os_error))
 
 
-def _userinfo(url: httpx.URL) -> bytes:
-    return f"{url.username}:{url.password}".encode()
+def _unconnected(why: str) -> UnansweredError:
+    return UnansweredError(f"cannot connect: {why}", code="connect", uncertain=False)
 
 
-def _bad_request(why: str) -> MessageError:
-    return MessageError(f"the request cannot be made: {why}", code="bad_request")
-
-
-async def _read(response: httpx.Response, deadline: float) -> bytes:
+async def _read(response: aiohttp.ClientResponse, deadline: float, bytes_max: int) -> bytes:
+    content = response.content
+    if content.is_eof() and not content.total_bytes:
+        return b""
     body = bytearray()
     try:
         async with asyncio.timeout_at(deadline):
-            assert isinstance(response.stream, httpx.AsyncByteStream)
-            async for chunk in response.stream:
+            async for chunk in content.iter_any():
                 body += chunk
-                if len(body) >= RESPONSE_BYTES_MAX:
+                if len(body) >= bytes_max:
                     break
-    except (TimeoutError, httpx.TransportError):
+    except (TimeoutError, aiohttp.ClientError):
         pass  # The status counts; what there is of the body is shown.
-    return bytes(body[:RESPONSE_BYTES_MAX])
+    return bytes(body[:bytes_max])
 
 
 def judge(
-    answer: Answer, *, now_ms: int, pause_s_max: float, secrets: Iterable[str] = ()
+    answer: Answer,
+    *,
+    now_ms: int,
+    pause_s_max: float,
+    secrets: Iterable[str] = (),
+    gone_stops: bool = False,
 ) -> Result:
     """Return the verdict that an answer's status and headers give.
 
-    2xx: delivered. 408, 429, 5xx and 3xx: the destination's fault. Any other: the message's.
+    2xx: delivered. 408, 429, 5xx and 3xx: the destination's fault. Any other: the message's; with
+    `gone_stops`, 410 (gone) is the destination's, and asks for no more requests at all.
     `secrets` are blotted out of what `detail` shows of the answer's body.
     """
     status = answer.status
@@ -209,12 +186,14 @@ def judge(
     if throttled:
         uncertain = status != TOO_MANY
         return Result(Verdict.POSTPONED, "status", message, detail, pause_s, uncertain)
+    if status == GONE and gone_stops:
+        return Result(Verdict.POSTPONED, "gone", message, detail, stop=True)
     return Result(Verdict.REFUSED, "rejected", message, detail, pause_s)
 
 
 def answered(answer: Answer) -> dict[str, Any]:
     """Return what a chain gets that waits for the answer: its `status`, and its `body` as JSON, or
-    as text where it is none. Of a body longer than `RESPONSE_BYTES_MAX` only the beginning is read.
+    as text where it is none. Of a body longer than the limit only the beginning is there.
     """
     body: Any = None
     if answer.body:

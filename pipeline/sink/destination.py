@@ -142,7 +142,7 @@ class Destination:
             _log.error("A destination stopped by a bug.", **self._news.name, exc_info=error)
             on_failure(error)
         finally:
-            self._news.state = "stopped"
+            self._news.ends()
             await self._close()
 
     async def _open(self) -> bool:
@@ -237,6 +237,8 @@ class Destination:
         if expires_at_ms is not None:
             left_s = (expires_at_ms - self._now_ms()) / 1_000
             waits.append(min(max(left_s, 0.0), EXPIRY_CHECK_S_MAX))
+        if self._health.stopped:
+            return min(waits) if waits else None
         paused_s = self._health.not_before_s - now_s
         if self._lanes.has_ready(now_s):
             if paused_s > 0:
@@ -328,6 +330,10 @@ class Destination:
             return
         pause_s = failure.pause_s or 0.0
         health.failed(started_s=started_s, now_s=now_s, pause_s=pause_s, random=random)
+        if failure.stop:
+            health.stop()
+            self._news.stops(failure.message)
+            return
         self._news.fails(failure.message, failure.reason, health.not_before_s - now_s)
 
 

@@ -19,7 +19,7 @@ from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call
 from pipeline.model.uplink import Link
 from pipeline.rulebook.book import Integration
-from pipeline.sink.calls import USER_AGENT, Caller, blot, judge, unanswered
+from pipeline.sink.calls import DENIED, USER_AGENT, Caller, blot, judge, unanswered
 from pipeline.sink.transport import Context, Result, Verdict
 
 WARNINGS_MAX = 100  # texts that are remembered, so that each is logged once
@@ -49,7 +49,7 @@ class DownlinkTransport:
         self.deliveries_max = 1
         self.concurrency = settings.downlink_concurrency
         self.retry = settings.downlink_retry
-        self._caller = Caller(timeout_s=settings.downlink_timeout_s)
+        self._caller = Caller(timeout_s=settings.downlink_timeout_s, settings=settings)
         self._warned: set[str] = set()
 
     async def open(self) -> None:
@@ -78,6 +78,9 @@ class DownlinkTransport:
             call = self._request(delivery, link)
             answer = await self._caller.call(_with_user_agent(call))
         except RetryableError as error:
+            if error.code == DENIED:
+                # The address may be of the uplink's own making: it must not stop the others'.
+                return Result(Verdict.REFUSED, error.code, error.message)
             return unanswered(error)
         except MessageError as error:
             return Result(Verdict.REFUSED, error.code, error.message, error.detail)

@@ -20,6 +20,8 @@ from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call
 from pipeline.sink.calls import USER_AGENT, Caller, answered, judge, unanswered
 from pipeline.sink.retry import RetryConfig, Seconds
+from pipeline.sink.signing import Secrets, Signer
+from pipeline.sink.tls import TlsConfig, tls_context
 from pipeline.sink.transport import Context, Result, Verdict
 
 DEVICE = "{device}"
@@ -47,7 +49,10 @@ class HttpConfig(BaseModel):
     batch: 1                    # 1: one JSON object a request; more: an array of up to so many
     concurrency: 8              # requests in flight; never two with messages of one device
     retry: {first: 1s, factor: 2, max: 5m, jitter: 0.5}
+    tls: {ca_file: ca.pem, certificate_file: own.pem, key_file: own.key}   # where they are needed
     ```
+    `sign: ${env:WEBHOOK_SECRET}` signs each request as Standard Webhooks says; the secret is
+    `whsec_` and base64 of 24 to 64 random bytes. While receivers change over: a list, and all sign.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -59,6 +64,8 @@ class HttpConfig(BaseModel):
     batch: int = Field(default=1, ge=1, le=10_000)
     concurrency: int = Field(default=8, ge=1, le=256)
     retry: RetryConfig = Field(default_factory=RetryConfig)
+    sign: Secrets = ()
+    tls: TlsConfig | None = None
 
     @field_validator("url")
     @classmethod
@@ -79,7 +86,7 @@ class HttpConfig(BaseModel):
         for name, value in headers.items():
             if not _TOKEN.fullmatch(name):
                 raise ValueError(f"`{name}` is not a header's name")
-            if name.lower() in _OURS:
+            if name.lower() in _OURS or name.lower().startswith("webhook-"):
                 raise ValueError(f"the header `{name}` is set by Funicular itself")
             if not _VALUE.fullmatch(value.get_secret_value()):
                 raise ValueError(f"the value of the header `{name}` has characters that HTTP lacks")
@@ -89,6 +96,8 @@ class HttpConfig(BaseModel):
     def _is_one_address_a_request(self) -> Self:
         if self.batch > 1 and DEVICE in self.url:
             raise ValueError(f"a url with {DEVICE} takes one message a request: leave `batch` at 1")
+        if self.tls is not None and not self.url.lower().startswith("https:"):
+            raise ValueError("`tls` needs a url that begins with https://")
         return self
 
 
@@ -104,7 +113,10 @@ class HttpSink:
         self.deliveries_max = config.batch
         self.concurrency = config.concurrency
         self.retry = config.retry
-        self._caller = Caller(timeout_s=config.timeout)
+        self._caller: Caller | None = None
+        self._signer = Signer([secret.get_secret_value() for secret in config.sign])
+        # Where each device has its own address, one that is gone says nothing of the others.
+        self._gone_stops = DEVICE not in config.url
         self._headers = {"content-type": "application/json", "user-agent": USER_AGENT}
         secrets = {name.lower(): v.get_secret_value() for name, v in config.headers.items()}
         self._headers |= secrets
@@ -113,12 +125,21 @@ class HttpSink:
         ]
 
     async def open(self) -> None:
-        """Make the connection pool."""
+        """Read the certificates. RetryableError: they cannot be used."""
+        if self._caller is None:
+            config = self._config
+            self._caller = Caller(
+                timeout_s=config.timeout,
+                settings=self._context.settings,
+                tls=tls_context(config.tls) if config.tls else None,
+            )
         await self._caller.open()
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._caller.close()
+        caller, self._caller = self._caller, None
+        if caller is not None:
+            await caller.close()
 
     async def deliver(self, batch: Sequence[Delivery]) -> list[Result]:
         """Send one request, or, where an array was refused, several in order; one each where a
@@ -146,6 +167,7 @@ class HttpSink:
         return [*results, *results[-1:] * (len(batch) - len(results))]
 
     async def _send(self, batch: Sequence[Delivery]) -> Result:
+        assert self._caller is not None, "open() comes first"
         try:
             answer = await self._caller.call(self._call(batch))
         except RetryableError as error:
@@ -159,6 +181,7 @@ class HttpSink:
             now_ms=self._context.now_ms(),
             pause_s_max=self._context.settings.retry_after_s_max,
             secrets=self._secrets,
+            gone_stops=self._gone_stops,
         )
         if batch[0].awaited and result.verdict is Verdict.DELIVERED:
             return msgspec.structs.replace(result, answer=answered(answer))
@@ -174,13 +197,11 @@ class HttpSink:
             ids = "\n".join(delivery.id for delivery in batch)
             key = blake2b(ids.encode(), digest_size=16).hexdigest()
             url = self._config.url
-        return Call(
-            url=url,
-            body=body,
-            method=self._config.method,
-            # Both names say the same: the IETF draft's, and Standard Webhooks'.
-            headers=self._headers | {"idempotency-key": key, "webhook-id": key},
-        )
+        # Both names say the same: the IETF draft's, and Standard Webhooks'.
+        headers = self._headers | {"idempotency-key": key, "webhook-id": key}
+        if self._config.sign:
+            headers |= self._signer.headers(key, self._context.now_ms() // 1_000, body)
+        return Call(url=url, body=body, method=self._config.method, headers=headers)
 
 
 TRANSPORT = HttpSink

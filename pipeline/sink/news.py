@@ -15,7 +15,8 @@ from pipeline.sink.endings import STAGE
 from pipeline.sink.transport import Result
 
 REFUSALS_SAID_EVERY_S = 60.0  # Each refusal is a dead letter; the log says so at most this often.
-State = Literal["opening", "ok", "failing", "stopped"]
+State = Literal["opening", "ok", "failing", "disabled", "stopped"]
+_SHOWN: tuple[State, ...] = ("ok", "failing", "disabled")
 
 _log = structlog.get_logger(__name__)
 
@@ -44,8 +45,9 @@ class News:
     def fails(self, error: str, reason: str, next_try_s: float) -> None:
         """Say, if it worked so far, that it fails."""
         self.error = error
-        if self.state != "failing":
+        if self.state not in {"failing", "disabled"}:
             self.state = "failing"
+            self._show()
             _log.warning(
                 "A destination fails; its deliveries wait.",
                 **self.name,
@@ -54,12 +56,39 @@ class News:
                 next_try_s=round(next_try_s, 3),
             )
 
+    def stops(self, error: str) -> None:
+        """Say, once, that it wants nothing more, and how it is enabled again."""
+        if self.state == "disabled":
+            return
+        self.state = "disabled"
+        self.error = error
+        self._show()
+        _log.error(
+            "A destination is disabled: it wants no more deliveries. They wait in the log; it is"
+            " enabled again by a change of its YAML or a restart.",
+            **self.name,
+            error=error,
+        )
+
+    def ends(self) -> None:
+        """Note that it stopped: a state of nobody's fault."""
+        self.state = "stopped"
+
     def works(self) -> None:
         """Say, if it failed, that it works again."""
+        if self.state == "disabled":
+            return
         if self.state == "failing":
             _log.info("A destination works again.", **self.name)
         self.state = "ok"
         self.error = ""
+        self._show()
+
+    def _show(self) -> None:
+        for state in _SHOWN:
+            self._metrics.set(
+                "funicular_destination_state", self.state == state, **self.name, state=state
+            )
 
     def refuses(self, result: Result, now_s: float) -> None:
         """Say that messages are refused, at intervals."""

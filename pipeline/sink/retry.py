@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
@@ -20,6 +20,7 @@ _BYTES = {
     "gib": 1 << 30,
 }
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+WAITS_MAX = 50
 EXPONENT_MAX = 64  # 2 ** 64 seconds is past any `max`; a bound keeps the power from overflowing.
 
 
@@ -71,6 +72,8 @@ class RetryConfig(BaseModel):
       jitter: 0.5        # up to this part of a wait is left away at random
       give_up_after: 2d  # then the message goes to dead.letter; without it: never
     ```
+    Or with a schedule of its own, whose last wait is repeated, in place of the first three:
+    `waits: [5s, 5m, 30m, 2h, 5h, 10h]`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -79,10 +82,22 @@ class RetryConfig(BaseModel):
     max: Seconds = Field(default=300.0, gt=0, le=86_400)
     factor: float = Field(default=2.0, ge=1, le=100)
     jitter: float = Field(default=0.5, ge=0, le=1)
+    waits: tuple[Annotated[Seconds, Field(gt=0, le=86_400)], ...] = Field(
+        default=(), max_length=WAITS_MAX
+    )
     give_up_after: Seconds | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _is_one_schedule(self) -> Self:
+        if self.waits and self.model_fields_set & {"first", "factor", "max"}:
+            raise ValueError("`waits` stands in place of `first`, `factor` and `max`")
+        return self
 
     def delay_s(self, attempts: int, random: float) -> float:
         """Return the wait after `attempts` failures (from 1); `random` is in [0, 1)."""
-        exponent = min(attempts - 1, EXPONENT_MAX)
-        delay = min(self.max, self.first * self.factor**exponent)
+        if self.waits:
+            delay = self.waits[min(attempts, len(self.waits)) - 1]
+        else:
+            exponent = min(attempts - 1, EXPONENT_MAX)
+            delay = min(self.max, self.first * self.factor**exponent)
         return delay * (1 - self.jitter * random)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.sink.addresses import Network, Outward
 from pipeline.sink.retry import RetryConfig
 
 
@@ -32,5 +33,14 @@ class SinkSettings:
     """Requests in flight to one network server; each is of another device."""
     downlink_retry: RetryConfig = field(default_factory=RetryConfig)
     """How network servers are tried again; a downlink's own expiry ends it too."""
+    answer_bytes_max: int = 64 << 10
+    """More of an answer's body is not read; the connection is closed."""
+    allowed_networks: tuple[Network, ...] = ()
+    """Where requests may go besides public addresses; without any, not even to this machine."""
     open_retry: RetryConfig = field(default_factory=lambda: RetryConfig(max=60))
     """How a destination that cannot be opened, or a log that cannot be written, is tried again."""
+
+    @property
+    def outward(self) -> Outward:
+        """Where this worker may connect to."""
+        return Outward(self.allowed_networks)

@@ -36,6 +36,7 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `reason` is a short code, `message` a sentence, `detail` JSON that helps whoever mends it.
     `pause_s`: the destination asked for so long without requests; None: it said nothing.
+    `stop`: it wants none at all, until somebody looks after it.
     `uncertain`: it may have arrived all the same (a timeout, a 5xx). `answer` is JSON: what the
     destination said to a delivery that is `awaited`.
     """
@@ -47,6 +48,7 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
     pause_s: float | None = None
     uncertain: bool = False
     answer: Any = None
+    stop: bool = False
 
 
 DELIVERED = Result(Verdict.DELIVERED)

@@ -50,7 +50,7 @@ class Program:
                 [sys.executable, "-m", "pipeline.cli", *self.command, "--rules", str(self.rules),
                  "--data", str(self.data), "--port", str(self.port), "--log-format", "json"],
                 stderr=log,
-                env={**os.environ, **self.env},
+                env={**os.environ, "FUNICULAR_ALLOW_NETWORKS": "loopback", **self.env},
                 cwd=Path(__file__).parents[2],
             )  # fmt: skip
 

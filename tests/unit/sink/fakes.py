@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import ssl
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,14 @@ from pipeline.model.record import Outgoing, Record, headers_of
 from pipeline.model.uplink import Link
 from pipeline.ports import Holder
 from pipeline.rulebook.book import Authentication, Integration, Rulebook, SinkEntry
+from pipeline.sink.addresses import LOOPBACK
 from pipeline.sink.destination import Surroundings
 from pipeline.sink.settings import SinkSettings
 from pipeline.sink.transport import DELIVERED, Context, Result, Verdict
 
 START_MS = 1_760_000_000_000
 TENANT = "acme"
-SETTINGS = SinkSettings(commit_interval_s=0)
+SETTINGS = SinkSettings(commit_interval_s=0, allowed_networks=LOOPBACK)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -333,7 +335,7 @@ def surroundings(log: FakeLog, clock: FakeClock, settings: SinkSettings = SETTIN
 
 
 def context(folder: Path | None = None, now_ms: Callable[[], int] = lambda: START_MS) -> Context:
-    settings = SinkSettings(folder=folder or Path(), commit_interval_s=0)
+    settings = replace(SETTINGS, folder=folder or Path())
     return Context(TENANT, "app", settings, now_ms)
 
 
@@ -423,17 +425,17 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(world: World) -> AsyncIterator[Server]:
-    """Run a Server."""
+async def serving(world: World, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+    """Run a Server, over TLS where a context is given."""
     server = Server(world)
     app = web.Application(client_max_size=1 << 26)
     app.router.add_route("*", "/{path:.*}", server.answer)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     host, port = runner.addresses[0][:2]
-    server.url = f"http://{host}:{port}"
+    server.url = f"http{'s' if tls else ''}://{host}:{port}"
     try:
         yield server
     finally:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,7 +13,6 @@ from pipeline import __version__
 from pipeline.errors import MessageError
 from pipeline.model.http import Call
 from pipeline.sink.calls import (
-    RESPONSE_BYTES_MAX,
     RESPONSE_SHOWN_BYTES,
     Answer,
     Caller,
@@ -20,6 +21,7 @@ from pipeline.sink.calls import (
 )
 from pipeline.sink.transport import Result, Verdict
 from tests.unit.sink.fakes import (
+    SETTINGS,
     START_MS,
     Server,
     World,
@@ -38,7 +40,7 @@ def calling(test: Callable[[Caller, Server], Awaitable[None]], timeout_s: float 
 
     async def main() -> None:
         async with serving(World()) as server:
-            caller = Caller(timeout_s=timeout_s)
+            caller = Caller(timeout_s=timeout_s, settings=SETTINGS)
             await caller.open()
             try:
                 await test(caller, server)
@@ -94,7 +96,7 @@ def test_an_endless_body_is_cut() -> None:
     async def test(caller: Caller, server: Server) -> None:
         server.moods["/x"].append(floods(200))
         answer = await caller.call(Call(server.url + "/x"))
-        assert (answer.status, len(answer.body)) == (200, RESPONSE_BYTES_MAX)
+        assert (answer.status, len(answer.body)) == (200, SETTINGS.answer_bytes_max)
         assert (await caller.call(Call(server.url + "/x"))).status == 200
 
     calling(test, timeout_s=600)
@@ -124,14 +126,15 @@ def test_silence_is_a_timeout() -> None:
 
 
 def test_timeouts_leave_no_connection_behind() -> None:
-    """After timeouts, requests go out as before, by the same place in the pool."""
+    """After timeouts, requests go out as before, and none of their connections is held."""
 
     async def test(caller: Caller, server: Server) -> None:
         server.moods["/x"].extend([says_nothing] * 3)
         for _ in range(3):
             with pytest.raises(UnansweredError):
                 await caller.call(Call(server.url + "/x"))
-        assert len(caller._all) == len(caller._idle) == 1
+        assert caller._session is not None
+        assert not caller._session.connector._acquired  # type: ignore[union-attr]
         assert (await caller.call(Call(server.url + "/x"))).status == 200
 
     calling(test, timeout_s=0.1)
@@ -165,7 +168,7 @@ def test_nobody_there() -> None:
     async def main() -> None:
         async with serving(World()) as server:
             url = server.url
-        caller = Caller(timeout_s=5)
+        caller = Caller(timeout_s=5, settings=SETTINGS)
         await caller.open()
         with pytest.raises(UnansweredError, match="cannot connect") as caught:
             await caller.call(Call(url))
@@ -255,7 +258,7 @@ def test_close_and_open_again() -> None:
 
     async def main() -> None:
         async with serving(World()) as server:
-            caller = Caller(timeout_s=5)
+            caller = Caller(timeout_s=5, settings=SETTINGS)
             for _ in range(2):
                 await caller.open()
                 await caller.open()
@@ -326,3 +329,172 @@ def test_how_long_a_destination_wants_to_be_left_alone(
 ) -> None:
     """`Retry-After` and the families of rate-limit headers are understood, up to our limit."""
     assert verdict(status, **headers).pause_s == pause_s
+
+
+def names(*answers: str | Exception) -> Callable[..., Any]:
+    """Return a stand-in for `socket.getaddrinfo` that gives these addresses, one a question."""
+    left = list(answers)
+
+    def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+        answer = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(answer, Exception):
+            raise answer
+        family = socket.AF_INET6 if ":" in answer else socket.AF_INET
+        return [(family, socket.SOCK_STREAM, 6, "", (answer, port))]
+
+    return getaddrinfo
+
+
+def test_the_address_is_checked_that_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that first has an allowed address and then another one is refused the second time."""
+
+    async def test(caller: Caller, server: Server) -> None:
+        url = server.url.replace("127.0.0.1", "rebinding.example") + "/x"
+        assert (await caller.call(Call(url))).status == 200
+        await caller.close()
+        with pytest.raises(UnansweredError, match=r"169\.254\.169\.254 is link-local") as caught:
+            await caller.call(Call(url))
+        assert (caught.value.code, caught.value.uncertain) == ("address_denied", False)
+        assert len(server.heard) == 1
+
+    lookup = names("127.0.0.1", "169.254.169.254")
+    monkeypatch.setattr("pipeline.sink.connections.socket.getaddrinfo", lookup)
+    calling(test)
+
+
+def test_a_name_with_several_denied_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with several special addresses is denied as one with one is."""
+
+    def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+        return [(*kind, ("10.0.0.1", port)), (*kind, ("192.168.0.1", port))]
+
+    async def test(caller: Caller, server: Server) -> None:
+        with pytest.raises(UnansweredError, match="is private, and requests there") as caught:
+            await caller.call(Call("http://two.example/"))
+        assert caught.value.code == "address_denied"
+
+    monkeypatch.setattr("pipeline.sink.connections.socket.getaddrinfo", getaddrinfo)
+    calling(test)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "localhost", "0x7f.1", "10.0.0.1"]
+)
+def test_by_default_no_special_address_is_connected_to(host: str) -> None:
+    """Without an allowance nothing on this machine or its network is reached, however written."""
+
+    async def main() -> None:
+        caller = Caller(timeout_s=5)
+        try:
+            with pytest.raises((UnansweredError, MessageError)) as caught:
+                await caller.call(Call(f"http://{host}:1/"))
+            assert caught.value.code in {"address_denied", "bad_request"}
+        finally:
+            await caller.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("host", ["2130706433", "127.1", "0177.0.0.1"])
+def test_odd_spellings_of_addresses_reach_nothing(host: str) -> None:
+    """Numbers that some libraries take for an IPv4 address are refused before any connection."""
+
+    async def test(caller: Caller, server: Server) -> None:
+        with pytest.raises((UnansweredError, MessageError)):
+            await caller.call(Call(server.url.replace("127.0.0.1", host)))
+        assert server.heard == []
+
+    calling(test)
+
+
+def test_a_name_that_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name without an address is a destination that cannot be connected to."""
+
+    async def test(caller: Caller, server: Server) -> None:
+        with pytest.raises(UnansweredError, match="its name is not found") as caught:
+            await caller.call(Call("http://nowhere.example/"))
+        assert caught.value.code == "connect"
+
+    lookup = names(socket.gaierror(-2, "Name or service not known"))
+    monkeypatch.setattr("pipeline.sink.connections.socket.getaddrinfo", lookup)
+    calling(test)
+
+
+def test_a_silent_name_server_holds_up_its_own_destination_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many lookups hang, another destination looks its name up at once."""
+    gate = threading.Event()
+
+    def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+        if host.startswith("silent"):
+            gate.wait(10)
+        return names("127.0.0.1")(host, port)
+
+    async def test(caller: Caller, server: Server) -> None:
+        stuck = [Caller(timeout_s=9, settings=SETTINGS) for _ in range(40)]
+        calls = [
+            asyncio.ensure_future(one.call(Call(f"http://silent{number}.example/")))
+            for number, one in enumerate(stuck)
+        ]
+        url = server.url.replace("127.0.0.1", "fine.example")
+        try:
+            async with asyncio.timeout(5):
+                assert (await caller.call(Call(url))).status == 200
+        finally:
+            gate.set()
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+            for one in stuck:
+                await one.close()
+
+    monkeypatch.setattr("pipeline.sink.connections.socket.getaddrinfo", getaddrinfo)
+    calling(test)
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/a%2Fb", "/a%2Fb"),
+        ("/%2E%2E/x", "/%2E%2E/x"),
+        ("/a b?c=d e", "/a%20b?c=d%20e"),
+        ("/größe", "/gr%C3%B6%C3%9Fe"),
+        ("/x?key=a%2Bb+c", "/x?key=a%2Bb+c"),
+        ("/x#part", "/x"),
+        ("", "/"),
+        ("?k=v", "/?k=v"),
+    ],
+)
+def test_an_address_is_sent_as_it_was_written(path: str, sent: str) -> None:
+    """What is encoded stays so, what HTTP cannot carry is encoded, a fragment stays here."""
+
+    async def test(caller: Caller, server: Server) -> None:
+        await caller.call(Call(server.url + path))
+        assert server.heard[0].path == sent
+
+    calling(test)
+
+
+def test_a_large_body_is_sent_whole() -> None:
+    """A body of several megabytes arrives, its length said beforehand."""
+
+    async def test(caller: Caller, server: Server) -> None:
+        body = b"0123456789" * 300_000
+        assert (await caller.call(Call(server.url + "/x", body))).status == 200
+        assert server.heard[0].body == body
+        assert server.heard[0].headers["content-length"] == str(len(body))
+
+    calling(test)
+
+
+def test_an_own_authorization_counts_more_than_the_addresss() -> None:
+    """Where a header says who we are, user and password of the address are left out."""
+
+    async def test(caller: Caller, server: Server) -> None:
+        url = server.url.replace("//", "//me:secret@") + "/x"
+        await caller.call(Call(url, headers={"authorization": "Bearer k"}))
+        assert server.heard[0].headers["authorization"] == "Bearer k"
+
+    calling(test)

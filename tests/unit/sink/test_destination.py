@@ -14,10 +14,12 @@ from pipeline.sink.destination import Destination, Surroundings
 from pipeline.sink.endings import downlink_ending, sink_ending
 from pipeline.sink.retry import RetryConfig
 from pipeline.sink.settings import SinkSettings
+from pipeline.sink.transport import Result, Verdict
 from tests.unit.sink.fakes import (
     POSTPONED,
     REFUSED,
     SETTINGS,
+    START_MS,
     TENANT,
     FakeClock,
     FakeLog,
@@ -658,5 +660,90 @@ def test_what_lands_too_late_for_its_partition_leaves_no_trace() -> None:
             await bench.world.until(lambda: bench.log.positions.get("sink-acme-app.1") == 2)
         assert bench.log.dead_letters() == []
         assert bench.log.position("app") == 0
+
+    run(main())
+
+
+async def settled() -> None:
+    """Let all that can go on without time or an answer go on."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+GONE = Result(Verdict.POSTPONED, "gone", "the destination answered 410", stop=True)
+
+
+def test_a_destination_that_is_gone_is_left_alone() -> None:
+    """After its wish for nothing more it is asked no more, keeps its deliveries, and is shown."""
+
+    async def main() -> None:
+        bench = Bench()
+        bench.transport.results["d0"].append(GONE)
+        bench.log.deliver(delivery(0))
+        with capture_logs() as logs:
+            async with bench.running():
+                await settled()
+                assert bench.destination.status().state == "disabled"
+                bench.log.deliver(delivery(1, "other"))
+                await settled()
+                bench.clock.advance(1e7)
+                await settled()
+                assert bench.destination.status().waiting == 2
+                assert bench.transport.batches == [["d0"]]
+                assert bench.clock.due() == []
+                states = bench.metrics.values("funicular_destination_state")
+                assert {dict(labels)["state"]: value for labels, value in states.items()} == {
+                    "ok": 0, "failing": 0, "disabled": 1
+                }  # fmt: skip
+        assert bench.log.position("app") == 0
+        assert bench.log.dead_letters() == []
+        (told,) = [entry for entry in logs if entry["log_level"] == "error"]
+        assert "enabled again by a change of its YAML or a restart" in told["event"]
+        async with bench.running():
+            await bench.reached(2)
+        assert bench.transport.delivered == ["d0", "d1"]
+
+    run(main())
+
+
+def test_what_expires_at_a_disabled_destination_ends() -> None:
+    """Time runs out also for what a disabled destination would have got, and that is told."""
+
+    async def main() -> None:
+        bench = Bench()
+        bench.transport.results["d0"].append(GONE)
+        bench.log.deliver(delivery(0, expires_at_ms=START_MS + 5_000))
+        async with bench.running():
+            await settled()
+            assert bench.destination.status().state == "disabled"
+            await bench.clock.jump()
+            await bench.reached(1)
+        assert [letter.reason for letter in bench.log.dead_letters()] == ["expired"]
+
+    run(main())
+
+
+def test_a_backlog_is_let_go_slowly() -> None:
+    """After an outage two requests go at once, then ever more, up to the concurrency."""
+
+    async def main() -> None:
+        bench = Bench(concurrency=4)
+        bench.transport.results["d0"].append(POSTPONED)
+        bench.log.deliver(delivery(0, "dev0"))
+        async with bench.running():
+            await bench.world.until(bench.clock.due)
+            bench.log.deliver(delivery(1, "dev1"))
+            for number in range(2, 12):
+                bench.transport.gates[f"dev{number}"] = asyncio.Event()
+                bench.log.deliver(delivery(number, f"dev{number}"))
+            await bench.clock.jump()
+            for number, in_flight in enumerate((2, 3, 4, 4), 1):
+                # d0 failed, d1 was the try; of the rest, those before `number` have arrived.
+                await settled()
+                assert len(bench.transport.batches) == 1 + number + in_flight
+                bench.transport.gates[f"dev{number + 1}"].set()
+            for gate in bench.transport.gates.values():
+                gate.set()
+            await bench.reached(12)
 
     run(main())

@@ -14,9 +14,9 @@ from pipeline.integrations.dialect import dialects
 from pipeline.model.delivery import Delivery
 from pipeline.model.uplink import Link
 from pipeline.sink.downlinks import DownlinkTransport
-from pipeline.sink.settings import SinkSettings
 from pipeline.sink.transport import DELIVERED, Context, Verdict
 from tests.unit.sink.fakes import (
+    SETTINGS,
     START_MS,
     TENANT,
     Server,
@@ -49,7 +49,7 @@ def handing_over(test: Callable[[DownlinkTransport, Server], Awaitable[None]]) -
         async with serving(World()) as server:
             dialect = dialects()["tts_v3"]
             options = dialect.options.model_validate({"server": server.url, "api_key": KEY})
-            context = Context(TENANT, "downlink-ns", SinkSettings(), lambda: START_MS)
+            context = Context(TENANT, "downlink-ns", SETTINGS, lambda: START_MS)
             transport = DownlinkTransport(integration(dialect, options=options), context)
             await transport.open()
             try:
@@ -83,7 +83,7 @@ def test_a_downlink_reaches_ttn_v2() -> None:
         async with serving(World()) as server:
             dialect = dialects()["ttn_v2"]
             options = dialect.options()
-            context = Context(TENANT, "downlink-ns", SinkSettings(), lambda: START_MS)
+            context = Context(TENANT, "downlink-ns", SETTINGS, lambda: START_MS)
             transport = DownlinkTransport(integration(dialect, options=options), context)
             await transport.open()
             urls = {"downlink": server.url + "/ttn/api/v2/down/app/proc?key=ttn-key"}
@@ -104,7 +104,7 @@ def test_chirpstacks_answer_names_the_downlink() -> None:
         async with serving(World()) as server:
             dialect = dialects()["chirpstack"]
             options = dialect.options.model_validate({"server": server.url, "api_key": KEY})
-            context = Context(TENANT, "downlink-ns", SinkSettings(), lambda: START_MS)
+            context = Context(TENANT, "downlink-ns", SETTINGS, lambda: START_MS)
             transport = DownlinkTransport(integration(dialect, options=options), context)
             await transport.open()
             queue = "/api/devices/0101010101010101/queue"
@@ -239,7 +239,7 @@ def test_an_address_that_an_uplink_made_up_fails_the_downlink_alone() -> None:
 
     async def main() -> None:
         dialect = dialects()["ttn_v2"]
-        context = Context(TENANT, "downlink-ns", SinkSettings(), lambda: START_MS)
+        context = Context(TENANT, "downlink-ns", SETTINGS, lambda: START_MS)
         transport = DownlinkTransport(integration(dialect, options=dialect.options()), context)
         await transport.open()
         for url in ("http://[bad-secret", "file:///etc/bad-secret", "http://h:1e9/bad-secret"):
@@ -270,7 +270,7 @@ def test_an_agent_is_named_where_the_dialect_names_none() -> None:
 
     async def main() -> None:
         async with serving(World()) as server:
-            context = Context(TENANT, "downlink-ns", SinkSettings(), lambda: START_MS)
+            context = Context(TENANT, "downlink-ns", SETTINGS, lambda: START_MS)
             plain = integration(dialects()["http"])
             transport = DownlinkTransport(replace(plain, dialect=Silent(server.url)), context)
             await transport.open()
@@ -289,3 +289,25 @@ def test_options_keep_the_key_to_themselves() -> None:
         {"server": "https://eu1.cloud.thethings.network", "api_key": SecretStr(KEY)}
     )
     assert KEY not in repr(options)
+
+
+def test_an_uplink_cannot_lead_a_downlink_inside() -> None:
+    """An uplink's `downlink_url` that leads to a special address fails that downlink alone, at
+    once, and says why; nothing is sent there.
+    """
+
+    async def main() -> None:
+        async with serving(World()) as server:
+            dialect = dialects()["ttn_v2"]
+            settings = replace(SETTINGS, allowed_networks=())
+            context = Context(TENANT, "downlink-ns", settings, lambda: START_MS)
+            transport = DownlinkTransport(integration(dialect, options=dialect.options()), context)
+            await transport.open()
+            link = Link(device_id="dev1", urls={"downlink": server.url + "/latest/meta-data"})
+            delivery = msgspec.structs.replace(one(), link=link)
+            (result,) = await transport.deliver([delivery])
+            await transport.close()
+            assert (result.verdict, result.reason) == (Verdict.REFUSED, "address_denied")
+            assert server.heard == []
+
+    run(main())

@@ -48,4 +48,35 @@ def test_only_a_request_that_began_after_the_failure_can_end_it() -> None:
     health.worked(started_s=9)
     assert health.slots(8, 0, 11.0) == 1
     health.worked(started_s=11)
-    assert health.slots(8, 0, 11.0) == 8
+    assert health.slots(8, 0, 11.0) == 2
+
+
+def test_after_a_recovery_more_are_let_go_with_each_success() -> None:
+    """What has piled up does not fall upon it: 2 at once, one more with each success, then all."""
+    health = Health(RETRY)
+    fail(health)
+    health.worked(started_s=1)
+    assert health.slots(8, 0, 1.0) == 2
+    for expected in (3, 4, 5, 6, 7, 8, 8):
+        health.worked(started_s=2)
+        assert health.slots(8, 0, 2.0) == expected
+
+
+def test_another_failure_begins_anew() -> None:
+    """One that fails while it recovers is asked by one request again, and begins at 2 again."""
+    health = Health(RETRY)
+    fail(health)
+    health.worked(started_s=1)
+    health.worked(started_s=2)
+    fail(health, started_s=3, now_s=3)
+    assert health.slots(8, 0, 4.0) == 1
+    health.worked(started_s=5)
+    assert health.slots(8, 0, 5.0) == 2
+
+
+def test_a_stopped_one_is_asked_no_more() -> None:
+    """Once stopped, nothing starts, whatever the time and whatever still succeeds."""
+    health = Health(RETRY)
+    health.stop()
+    health.worked(started_s=9)
+    assert health.slots(8, 0, 1e9) == 0

@@ -53,3 +53,24 @@ def test_jitter_takes_a_part_of_the_wait_away() -> None:
 def test_by_default_nothing_is_given_up() -> None:
     """Without `give_up_after` a delivery is tried for ever."""
     assert RetryConfig().give_up_after is None
+
+
+def test_a_schedule_of_its_own() -> None:
+    """`waits` are taken one after the other, the last again and again, with jitter as ever."""
+    retry = RetryConfig.model_validate({"waits": ["5s", "5m", "2h"], "jitter": 0.5})
+    assert [retry.delay_s(n, 0.0) for n in (1, 2, 3, 4, 100_000)] == [5, 300, 7_200, 7_200, 7_200]
+    assert retry.delay_s(3, 0.5) == 5_400
+
+
+@pytest.mark.parametrize("more", [{"first": 1}, {"factor": 2}, {"max": "5m"}])
+def test_there_is_one_schedule(more: dict[str, object]) -> None:
+    """`waits` beside what it stands in place of is refused in words."""
+    with pytest.raises(ValidationError, match="stands in place of"):
+        RetryConfig.model_validate({"waits": ["5s"]} | more)
+
+
+def test_waits_have_limits() -> None:
+    """A wait is neither nothing nor longer than a day."""
+    for wait in ("0s", "25h"):
+        with pytest.raises(ValidationError):
+            RetryConfig.model_validate({"waits": [wait]})

@@ -4,6 +4,7 @@ import asyncio
 import random as random_numbers
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from pipeline.model.uplink import Link
 from pipeline.rulebook.book import Rulebook
 from pipeline.sink.file import FileConfig
 from pipeline.sink.http import HttpConfig
-from pipeline.sink.settings import SinkSettings
 from pipeline.sink.worker import Sinks
 from tests.unit.sink.fakes import (
+    SETTINGS,
     TENANT,
     FakeClock,
     FakeLog,
@@ -49,7 +50,7 @@ class Bench:
         self.clock = FakeClock(world)
         self.metrics = Registry()
         self.books: dict[str, Rulebook] = {}
-        self.settings = SinkSettings(folder=folder, commit_interval_s=0)
+        self.settings = replace(SETTINGS, folder=folder)
         self.sinks = self.make()
 
     def make(self) -> Sinks:
