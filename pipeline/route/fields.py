@@ -140,7 +140,8 @@ def _faults_in(value: Any, path: tuple[str | int, ...]) -> Iterator[FieldFault]:
             yield _from(fault.moved(path, 0))
 
 
-def _template_text(value: Any) -> Value:
+def template_text(value: Any) -> Value:
+    """Return compiled text. FieldFault: what is wrong with it, and where."""
     if not isinstance(value, str):
         raise FieldFault("must be text; `${ … }` in it holds an expression")
     return _template(value)
@@ -167,8 +168,8 @@ def _bytes_template(value: Any) -> Expression | Value:
         try:
             return compile_expression(value[2:-1], names=NAMES)
         except ExpressionFault:
-            return _template_text(value)  # several `${ … }`, or the same fault at its right place
-    return _template_text(value)
+            return template_text(value)  # several `${ … }`, or the same fault at its right place
+    return template_text(value)
 
 
 def _whole_number_template(low: int, high: int) -> Callable[[Any], Value]:
@@ -199,7 +200,7 @@ def _one_or_many(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-_EXPRESSION_SCHEMA = {"type": "string", "description": "An expression (CEL)."}
+_EXPRESSION_SCHEMA = {"type": "string", "format": "cel", "description": "An expression (CEL)."}
 _TEXT_SCHEMA = {"type": "string", "description": "Text; `${ … }` in it holds an expression."}
 
 Condition = Annotated[Expression, PlainValidator(_condition), WithJsonSchema(_EXPRESSION_SCHEMA)]
@@ -208,7 +209,7 @@ Condition = Annotated[Expression, PlainValidator(_condition), WithJsonSchema(_EX
 Template = Annotated[Value, PlainValidator(_template), WithJsonSchema({})]
 """Any JSON value; strings in it may hold `${ … }`."""
 
-TemplateText = Annotated[Value, PlainValidator(_template_text), WithJsonSchema(_TEXT_SCHEMA)]
+TemplateText = Annotated[Value, PlainValidator(template_text), WithJsonSchema(_TEXT_SCHEMA)]
 TemplateMap = Annotated[Value, PlainValidator(_template_map), WithJsonSchema({"type": "object"})]
 TemplateValues = Annotated[
     Value, PlainValidator(_template_values), WithJsonSchema({"type": ["object", "string"]})

@@ -67,6 +67,8 @@ class Node(Part):
     verb: ClassVar[str]
     outlets: ClassVar[tuple[str, ...]] = ()
     """All but `failure`, which every node has. An outlet's target is the field of its name."""
+    failing: ClassVar[tuple[str, ...]] = ()
+    """Those of them that make the node fail where they are not named."""
     acts: ClassVar[bool] = True
     """Whether it does anything but send messages on; one that does not has to lead somewhere."""
 

@@ -74,6 +74,7 @@ class CallDevice(Onward):
 
     verb: ClassVar[str] = "call_device"
     outlets: ClassVar[tuple[str, ...]] = (THEN, "failed", "timeout")
+    failing: ClassVar[tuple[str, ...]] = ("failed", "timeout")
 
     call_device: DeviceCallConfig
     failed: Target | None = Field(default=None, description="The downlink failed.")

@@ -23,7 +23,9 @@ class RequestConfig(Part):
 
     to: str = Field(min_length=1, description="A sink's name; of transport `http`.")
     body: Template | None = Field(default=None, description="The whole message by default.")
-    timeout: Span = Field(default=_TIMEOUT_MS, validate_default=False, description="30 s.")
+    timeout: Span = Field(
+        default=_TIMEOUT_MS, validate_default=False, description="How long to wait for the answer."
+    )
     into: Place = Field(
         default=path_of("metadata.reply"),
         validate_default=False,
@@ -55,6 +57,7 @@ class RemoteCall(Onward):
 
     verb: ClassVar[str] = "remote_call"
     outlets: ClassVar[tuple[str, ...]] = (THEN, "failed", "timeout")
+    failing: ClassVar[tuple[str, ...]] = ("failed", "timeout")
 
     remote_call: RequestConfig
     failed: Target | None = Field(default=None, description="The service refused it.")
