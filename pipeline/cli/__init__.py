@@ -16,6 +16,7 @@ from pipeline.cli.downlinks import downlinks
 from pipeline.cli.explaining import explain
 from pipeline.cli.importing import import_rules
 from pipeline.cli.keys import keys
+from pipeline.cli.new import new
 from pipeline.cli.publish import publish
 from pipeline.cli.rules import check, check_examples
 from pipeline.cli.run import run, worker
@@ -54,6 +55,7 @@ for command in (
     dead_letters,
     import_rules,
     keys,
+    new,
     publish,
     topics,
     schema,

@@ -1,0 +1,48 @@
+"""`funicular new`: something to begin with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipeline.cli.speaking import FOLDER, json_line, json_option, telling
+
+
+@click.group()
+def new() -> None:
+    """Write something to begin with."""
+
+
+@new.command()
+@click.argument("name", required=False)
+@click.argument("folder", type=FOLDER, default="rules")
+@json_option
+@telling
+def example(*, name: str | None, folder: Path, as_json: bool) -> None:
+    """Copy the worked example NAME into FOLDER (default: rules); without NAME, list them.
+
+    Each is a whole rules folder with tests: read it, change it, run it.
+
+    \b
+    Examples:
+      funicular new example
+      funicular new example cold-chain
+      funicular new example parking my-rules && funicular test my-rules
+    """
+    from pipeline.rehearse.worked import copy_example, worked_examples
+
+    if name is None:
+        for known, about in worked_examples().items():
+            if as_json:
+                json_line({"example": known, "about": about})
+            else:
+                click.secho(known, bold=True, nl=False)
+                click.echo(f": {about}")
+        return
+    files = copy_example(name, folder)
+    if as_json:
+        json_line({"example": name, "folder": str(folder), "files": [str(file) for file in files]})
+        return
+    click.echo(f"{folder}: {len(files)} files; begin with {folder / 'README.md'}")
+    click.echo(f"next: funicular test {folder}; funicular run --rules {folder}")
