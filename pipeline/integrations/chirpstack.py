@@ -39,7 +39,6 @@ from pipeline.integrations.server_options import ServerOptions
 from pipeline.model.downlink import Downlink
 from pipeline.model.http import Call, Request
 from pipeline.model.mqtt import Publication, topic_level
-from pipeline.model.record import ID_LENGTH_MAX
 from pipeline.model.uplink import Link, Uplink
 
 SAMPLE_APPLICATION = "17c82e96-be03-4f38-aef3-f83d48582d97"
@@ -122,7 +121,7 @@ class ChirpStack(Asynchronous):
 
     def reference(self, answer: bytes) -> str:
         """Return the queue item's id, by which reports name the downlink."""
-        return text_in(answer, "id")
+        return lorawan.reference_in(answer, "id")
 
     def topics(self, options: ChirpStackOptions) -> tuple[str, ...]:
         """Return the filter of all events of all devices."""
@@ -220,18 +219,6 @@ def refuse_protobuf(request: Request) -> None:
             "ChirpStack sends Protocol Buffers; set the integration's payload encoding to JSON",
             code="not_json",
         )
-
-
-def text_in(answer: bytes, name: str) -> str:
-    """Return one text or whole number of a JSON object; empty where it has none: an answer that
-    cannot be read takes nothing back of what was handed over.
-    """
-    try:
-        value = orjson.loads(answer)
-    except orjson.JSONDecodeError:
-        return ""
-    said = value.get(name) if type(value) is dict else None
-    return str(said) if type(said) in (str, int) and len(str(said)) <= ID_LENGTH_MAX else ""
 
 
 def _item(downlink: Downlink) -> dict[str, Any]:

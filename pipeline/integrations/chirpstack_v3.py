@@ -26,7 +26,7 @@ import orjson
 
 from pipeline.errors import MessageError
 from pipeline.integrations import lorawan
-from pipeline.integrations.chirpstack import ChirpStackOptions, refuse_protobuf, text_in
+from pipeline.integrations.chirpstack import ChirpStackOptions, refuse_protobuf
 from pipeline.integrations.dialect import Asynchronous, DeviceTemplate
 from pipeline.integrations.document import (
     Name,
@@ -160,8 +160,7 @@ class ChirpStackV3(Asynchronous):
 
     def reference(self, answer: bytes) -> str:
         """Return the frame counter that the downlink got, by which reports name it."""
-        f_cnt = text_in(answer, "fCnt")
-        return f"f_cnt:{f_cnt}" if f_cnt else ""
+        return lorawan.reference_in(answer, "fCnt", "f_cnt:")
 
     def topics(self, options: ChirpStackOptions) -> tuple[str, ...]:
         """Return the filter of all events of all devices."""

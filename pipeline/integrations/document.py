@@ -22,6 +22,7 @@ from pipeline.errors import MessageError
 DEPTH_MAX = 64
 NAME_LENGTH_MAX = 255  # as DEVICE_NAME_LENGTH_MAX of the dialects
 URL_LENGTH_MAX = 2048
+EPOCH_MS_MAX = 253_402_300_799_999  # the last moment of the year 9999
 
 Name = Annotated[str, msgspec.Meta(max_length=NAME_LENGTH_MAX)]
 Uint8 = Annotated[int, msgspec.Meta(ge=0, le=0xFF)]
@@ -29,6 +30,7 @@ Uint32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_HEX = re.compile(r"(?:[0-9A-Fa-f]{2})*")
 _PLACE = re.compile(r" - at `(?P<in_key>key in )?\$(?P<path>.*)`$")
 _EXPECTED = re.compile(r"^Expected `(?P<expected>[^`]*)`(?:, got `(?P<got>[^`]*)`)?(?P<rest>.*)$")
 _WORDS = {
@@ -124,6 +126,13 @@ def milliseconds(time: datetime | None) -> int | None:
     return value if value > 0 else None
 
 
+def milliseconds_of(value: float | None) -> int | None:
+    """Return an epoch in milliseconds as a whole number; None where there is none, or it is past
+    the year 9999, or of a clock that was never set.
+    """
+    return int(value) if value is not None and 0 < value <= EPOCH_MS_MAX else None
+
+
 def rfc3339(time_ms: int) -> str:
     """Return epoch milliseconds as RFC 3339 in UTC, to the millisecond."""
     try:
@@ -141,6 +150,13 @@ def time_of(value: Any, field: str) -> int | None:
         return milliseconds(msgspec.convert(value, datetime))
     except msgspec.ValidationError:
         raise bad_field(field, "must be a time as in RFC 3339") from None
+
+
+def bytes_of_hex(text: str, field: str) -> bytes:
+    """Return what hexadecimal text says. MessageError `field`: it is none."""
+    if not _HEX.fullmatch(text):
+        raise bad_field(field, "must be bytes in hexadecimal")
+    return bytes.fromhex(text)
 
 
 def digest(text: str, payload: bytes = b"") -> str:

@@ -9,9 +9,12 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
+
 from pipeline import __version__
 from pipeline.errors import MessageError
 from pipeline.model.downlink import Downlink
+from pipeline.model.record import ID_LENGTH_MAX
 
 # LoRaWAN 1.0.4 section 4.3.2: 0 is for MAC commands, 224 for tests, 225 and above are reserved.
 F_PORT_MIN = 1
@@ -56,6 +59,19 @@ def eui(value: str | None, field: str) -> str:
             f"`{field}` must be an EUI of 16 hexadecimal digits", code="field", field=field
         )
     return value.lower()
+
+
+def reference_in(answer: bytes, name: str, prefix: str = "") -> str:
+    """Return what an answer (a JSON object) calls the downlink: one text or whole number, behind
+    `prefix`. Empty where it does not say: that takes nothing back of what was handed over.
+    """
+    try:
+        value = orjson.loads(answer)
+    except orjson.JSONDecodeError:
+        return ""
+    said = value.get(name) if type(value) is dict else None
+    text = str(said) if type(said) in (str, int) else ""
+    return prefix + text if 0 < len(text) <= ID_LENGTH_MAX - len(prefix) else ""
 
 
 def best_reception(gateways: Iterable[Any]) -> dict[str, Any]:

@@ -1,10 +1,14 @@
-"""Sigfox callbacks: UPLINK, BIDIR, ACKNOWLEDGE, and batches; a device can only be answered.
+"""Sigfox callbacks: UPLINK, BIDIR, DATA_ADVANCED, GEOLOC, STATUS, ERROR, ACKNOWLEDGE, and batches; a
+device can only be answered.
 
 Format: support.sigfox.com/docs (bidir, acknowledge, callback-integration). The user writes the
 callback's template, with Sigfox's variable names as field names: a JSON object, a form or a query;
 numbers and booleans may be quoted. A batch is a JSON array, or lines of `;`-separated values (in
 the body, or in the query as `batch`), whose order `batch_fields` says.
 
+What has `data` is an uplink, also with a place and an operator beside it (DATA_ADVANCED). Without
+it, `computedLocation` makes a location, `batt` or `temp` a status (`battery_voltage`,
+`temperature`), `severity` or `info` service_data of the service `error`.
 An ACKNOWLEDGE callback (it has `infoCode` or `downlinkAck`) reports on the device's last downlink.
 `metadata`: `seq_number`, `station`, `rssi`, `snr`, `avg_snr`, `lqi`, `duplicate`, `device_type_id`,
 `ack`, `long_polling`, `computed_location`, and every other field by the name that the template
@@ -28,7 +32,7 @@ from pipeline.integrations.document import Uint32, bad_field, convert, digest, p
 from pipeline.model.downlink import Downlink, State
 from pipeline.model.http import Call, Request, Response
 from pipeline.model.reply import Reply
-from pipeline.model.uplink import Link, Report, Uplink
+from pipeline.model.uplink import Link, MessageType, Report, Uplink
 
 DOWNLINK_BYTES = 8
 UPLINK_BYTES_MAX = 12
@@ -53,6 +57,7 @@ _INFO: dict[int, tuple[str, State]] = {
 
 # Text may say nan or inf where a number is due; no radio does.
 _Decibel = Annotated[float, msgspec.Meta(ge=-1000, le=1000)]
+_Measured = Annotated[float, msgspec.Meta(ge=-1000, le=1000)]  # volts, degrees Celsius
 
 
 class SigfoxOptions(Options):
@@ -82,6 +87,10 @@ class _Callback(msgspec.Struct):
     deviceTypeId: str | int | None = None  # noqa: N815
     lqi: str | int | None = None
     computedLocation: dict[str, Any] | None = None  # noqa: N815
+    batt: _Measured | None = None
+    temp: _Measured | None = None
+    severity: str | None = None
+    info: str | None = None
     infoCode: Uint32 | None = None  # noqa: N815
     infoMessage: str | None = None  # noqa: N815
     downlinkAck: bool | None = None  # noqa: N815
@@ -319,18 +328,33 @@ def _uplink(document: dict[str, Any], device_template: str) -> Uplink:
         if not _DATA.fullmatch(data):
             raise bad_field("data", f"must be up to {UPLINK_BYTES_MAX} bytes in hexadecimal")
         payload = bytes.fromhex(data)
-    located = callback.computedLocation if payload is None else None
+    kind, fields = _kind(callback) if payload is None else ("uplink", None)
+    metadata = _metadata(callback, document)
+    if kind == "service_data":
+        metadata["service"] = "error"
     return Uplink(
         device=device,
-        type="uplink" if located is None else "location",
+        type=kind,
         time_ms=time_ms,
         payload=payload,
-        fields=None if located is None else _location(located),
-        metadata=_metadata(callback, document),
+        fields=fields,
+        metadata=metadata,
         link=Link(device_id=device_id),
-        repeat_key=_repeat_key(callback, "" if located is None else "location|"),
+        repeat_key=_repeat_key(callback, "" if kind == "uplink" else f"{kind}|"),
         answerable=bool(callback.ack or callback.longPolling),
     )
+
+
+def _kind(callback: _Callback) -> tuple[MessageType, dict[str, Any] | None]:
+    """Return what a callback without data is: GEOLOC, STATUS or ERROR, and its fields."""
+    if callback.computedLocation is not None:
+        return "location", _location(callback.computedLocation)
+    if callback.batt is not None or callback.temp is not None:
+        said = {"battery_voltage": callback.batt, "temperature": callback.temp}
+        return "status", {name: value for name, value in said.items() if value is not None}
+    if callback.severity is not None or callback.info is not None:
+        return "service_data", {"severity": callback.severity or "", "info": callback.info or ""}
+    return "uplink", None
 
 
 def _metadata(callback: _Callback, document: dict[str, Any]) -> dict[str, Any]:

@@ -37,8 +37,12 @@ WAYS: dict[str, dict[str, Any]] = {
     "http": {"downlink_url": "https://ns.example/{device_id}"},
     "chirpstack": {"server": "https://ns.example", "api_key": "k"},
     "chirpstack_v3": {"server": "https://ns.example", "api_key": "k"},
+    "helium": {"downlink_url": "https://ns.example/down"},
+    "kerlink": {"server": "https://ns.example/gms", "api_key": "k"},
+    "loriot": {"server": "https://ns.example", "api_key": "k", "application_id": "BE7A0001"},
+    "thingpark": {"downlink_url": "https://ns.example/thingpark/lrc/rest/downlink"},
 }
-ONLY_ANSWERED = {"sigfox"}  # a device can only be answered
+ONLY_ANSWERED = {"sigfox", "everynet"}  # a device can only be answered
 OVER_MQTT = sorted(name for name, dialect in dialects().items() if isinstance(dialect, OverMqtt))
 EUI = "0a0b0c0d0e0f0102"
 NAMED_BY_EUI = {
@@ -88,8 +92,9 @@ def test_options_forbid_unknown_keys(dialect: Dialect) -> None:
     assert isinstance(options, Options)
     with pytest.raises(ValidationError, match="Extra inputs"):
         dialect.options.model_validate({"no_such_option": 1})
-    with pytest.raises(ValidationError, match="frozen"):
-        options.__setattr__(next(iter(dialect.options.model_fields)), None)
+    for name in dialect.options.model_fields:
+        with pytest.raises(ValidationError, match="frozen"):
+            options.__setattr__(name, None)
 
 
 def test_declarations(dialect: Dialect) -> None:

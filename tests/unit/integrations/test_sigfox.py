@@ -363,3 +363,50 @@ def test_sample_says_what_it_cannot_do(device: str, payload: bytes) -> None:
     """A sample for an id or a payload that Sigfox does not have is refused."""
     with pytest.raises(MessageError):
         DIALECT.sample(device, 1, payload, 1_581_520_546_000)
+
+
+def test_status_callback() -> None:
+    """SERVICE STATUS tells the battery's voltage and the temperature, as numbers."""
+    uplink = read({"device": "1A2B3C", "time": "1581520546", "seqNumber": "7", "batt": "3.25",
+                   "temp": "21.5"})  # fmt: skip
+
+    assert uplink.type == "status"
+    assert uplink.fields == {"battery_voltage": 3.25, "temperature": 21.5}
+    assert (uplink.payload, uplink.answerable) == (None, False)
+    assert uplink.metadata == {"seq_number": 7}
+
+
+def test_error_callback() -> None:
+    """ERROR is service_data: what is wrong with the device, and how bad it is."""
+    uplink = read({"device": "1A2B3C", "time": 1581520546, "info": "Data loss", "severity": "WARN"})
+
+    assert uplink.type == "service_data"
+    assert uplink.fields == {"severity": "WARN", "info": "Data loss"}
+    assert uplink.metadata == {"service": "error"}
+    assert uplink.repeat_key
+
+
+def test_advanced_data_keeps_its_data_and_its_place() -> None:
+    """DATA_ADVANCED has bytes: it is an uplink, with the place and the operator as metadata."""
+    place = {"lat": 52.1, "lng": 4.9, "radius": 1200, "source": 2, "status": 1}
+    uplink = read({"device": "1A2B3C", "time": 1581520546, "seqNumber": 7, "data": "0102",
+                   "lqi": "Good", "operatorName": "SIGFOX_France", "countryCode": "250",
+                   "computedLocation": place})  # fmt: skip
+
+    assert (uplink.type, uplink.payload) == ("uplink", b"\x01\x02")
+    assert uplink.metadata["computed_location"] == place
+    assert uplink.metadata["operatorName"] == "SIGFOX_France"
+
+
+def test_each_callback_of_a_message_has_its_own_key() -> None:
+    """DATA, GEOLOC and STATUS of one message share its counter and are no repeats of each other."""
+    base = {"device": "1A2B3C", "time": 1581520546, "seqNumber": 7}
+    more: list[dict[str, Any]] = [
+        {"data": "01"},
+        {"computedLocation": {"lat": 1, "lng": 2, "radius": 3}},
+        {"batt": 3},
+        {"info": "x"},
+    ]
+    keys = [read({**base, **each}).repeat_key for each in more]
+
+    assert len(set(keys)) == len(keys)
