@@ -14,6 +14,7 @@ from pipeline.cli.demo import demo
 from pipeline.cli.devices import devices
 from pipeline.cli.downlinks import downlinks
 from pipeline.cli.explaining import explain
+from pipeline.cli.graphing import graph
 from pipeline.cli.importing import import_rules
 from pipeline.cli.keys import keys
 from pipeline.cli.new import new
@@ -48,6 +49,7 @@ for command in (
     encode,
     explain,
     diff,
+    graph,
     send,
     demo,
     downlinks,

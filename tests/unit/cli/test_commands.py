@@ -237,3 +237,15 @@ def test_diff_slips(words: tuple[str, ...], said: str) -> None:
 
     assert ended.exit_code == 2
     assert said in ended.output
+
+
+def test_graph(tmp_path: Path) -> None:
+    """The format is that of the file's name, else Mermaid; JSON is for machines."""
+    picture = tmp_path / "rules.svg"
+
+    assert run("graph", "-r", RULES, "-o", str(picture)).exit_code == 0
+    assert picture.read_text().startswith("<svg")
+    assert run("graph", "meters", "-r", RULES).output.startswith("flowchart TD\n  subgraph")
+    names = [each["name"] for each in orjson.loads(run("graph", "-r", RULES, "-f", "json").output)]
+    assert names == ["overview", "meters", "thermostats", "trackers"]
+    assert run("graph", "-r", RULES, "-o", str(tmp_path / "no/where.svg")).exit_code == 2
