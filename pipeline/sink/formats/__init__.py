@@ -1,0 +1,1 @@
+"""What the body of a delivery looks like outside: `format:` of a sink."""
