@@ -49,10 +49,10 @@ def _chosen(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--until", default="", help="Buried before: a time, or so long ago."),
         log_option,
         data_option,
-        click.option("--to", "address", default="", envvar="FUNICULAR_ADDRESS",
-                     help="Ask the running Funicular there, in place of looking into the log; it"
-                     " is asked anyway where it has the log to itself."
-                     f"  [default: {DEFAULT_ADDRESS}]"),
+        click.option("--to", "address", default=DEFAULT_ADDRESS, show_default=True,
+                     envvar="FUNICULAR_ADDRESS",
+                     help="A running Funicular: it is asked where it has the log to itself, or"
+                     " where there is no log here."),
         click.option("--key", default="", envvar="FUNICULAR_KEY", help="A key of its API."),
         json_option,
     ):  # fmt: skip

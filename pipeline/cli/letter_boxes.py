@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.cli.addressing import DEFAULT_ADDRESS
 from pipeline.errors import UsageError
 from pipeline.model.letters import Letter, Letters
 from pipeline.ports import Load
@@ -58,12 +57,16 @@ def open_boxes(
     log_url: str, data: Path, *, address: str, key: str, tenant: str, write: bool
 ) -> Boxes:
     """Return where the letters are. UsageError: there is no such log, or it cannot be reached."""
-    if address and log_url == EMBEDDED:
-        if not tenant:
-            raise UsageError("--to asks the API, which needs --tenant (or FUNICULAR_TENANT)")
-        return _by_api(address, key)
     if log_url == EMBEDDED:
-        return _embedded(Settings(data=data).log_file, key, write=write)
+        path = Settings(data=data).log_file
+        if path.exists():
+            return _embedded(path, address, key, write=write)
+        if tenant:
+            return _by_api(address, key)
+        raise UsageError(
+            f"There is no log at {path}; name its folder by --data, or say --tenant to ask the"
+            f" Funicular that runs at {address} (--to)"
+        )
     if log_url.startswith("kafka://"):
         return _kafka(log_url, write=write)
     raise UsageError(f"`{log_url}` is no log: give embedded or kafka://HOST:9092")
@@ -75,7 +78,7 @@ def _by_api(address: str, key: str) -> Boxes:
     return Boxes(letters, letters, None, remote.close)
 
 
-def _embedded(path: Path, key: str, *, write: bool) -> Boxes:
+def _embedded(path: Path, address: str, key: str, *, write: bool) -> Boxes:
     view = LogView(path)
 
     def load(device: str) -> dict[str, object]:
@@ -88,7 +91,7 @@ def _embedded(path: Path, key: str, *, write: bool) -> Boxes:
         log = SqliteLog.open(path)
     except UsageError:
         # A running Funicular has it; that one does what is asked, here or nowhere.
-        remote = Remote(DEFAULT_ADDRESS, key)
+        remote = Remote(address, key)
         return Boxes(reading, RemoteLetters(remote), load, remote.close, view.close)
     writing = LogLetters(EmbeddedShelf(path, log.append_blocking), wall_clock_ms)
     return Boxes(writing, writing, load, log.close, view.close)
