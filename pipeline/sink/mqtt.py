@@ -1,0 +1,267 @@
+"""Transport `mqtt`: each delivery published to a broker with QoS 1, acknowledged by it.
+
+In: `delivery.<tenant>.<sink>`. Out: messages in order; a delivery counts once the broker has
+acknowledged it (with QoS 0: once it is written to the connection).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from secrets import token_hex
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import msgspec
+from pydantic import BaseModel, Field, field_validator
+
+from pipeline.errors import MessageError, RetryableError
+from pipeline.model.delivery import Delivery
+from pipeline.mqtt_client import BrokerError, client_of, said
+from pipeline.rulebook.mqtt_broker import MqttBrokerConfig
+from pipeline.sink.batches import in_order, make_all, merge, refused, too_large
+from pipeline.sink.formats.format import PLAIN, Format
+from pipeline.sink.formats.shaped import Shaped
+from pipeline.sink.naming import Name, check_name, percent_encoder
+from pipeline.sink.retry import ByteCount, RetryConfig, Seconds
+from pipeline.sink.transport import DELIVERED, Context, Result, Verdict
+
+if TYPE_CHECKING:
+    import aiomqtt
+
+PAYLOAD_BYTES_MAX = 268_435_455  # the protocol's own limit
+TOPIC_BYTES_MAX = 65_535
+# Reason codes of a PUBACK (MQTT 5, 3.4.2.1) that blame the message, or its topic.
+_OF_MESSAGE = {0x90: "topic", 0x95: "too_large", 0x99: "payload_format"}
+_REFUSED_FROM = 0x80
+_NO_SUBSCRIBERS = 0x10
+
+
+class MqttConfig(MqttBrokerConfig):
+    """An MQTT broker: `sinks/<name>.yaml`.
+
+    ```yaml
+    transport: mqtt
+    server: mqtts://broker.example.com:8883   # mqtt:// without TLS
+    user: funicular
+    password: ${env:BROKER_PASSWORD}
+    tls: {ca_file: ca.pem, certificate_file: own.pem, key_file: own.key}   # where they are needed
+    version: 5                  # or 3.1.1, which cannot say why a message is refused
+    topic: sensors/{device}/up  # also {tenant} {sink} {type} {integration} {device_type}
+                                # {application_id} {device_id} {dev_eui}; `/` in them becomes %2F
+    qos: 1
+    retain: false
+    format: plain
+    expiry: 1d                  # the broker forgets it then (version 5); default: never
+    bytes_max: 1MB              # what the broker takes; a larger one is a dead letter
+    batch: 100                  # messages that may wait for their acknowledgement
+    timeout: 10s                # for the acknowledgements of a batch
+    ```
+    """
+
+    version: Literal["3.1.1", "5"] = "5"
+    topic: str = Field(min_length=1, max_length=1_024)
+    qos: Literal[0, 1] = 1
+    retain: bool = False
+    format: Format = PLAIN
+    expiry: Annotated[Seconds, Field(ge=1, le=4_294_967_295)] | None = None
+    bytes_max: ByteCount = Field(default=PAYLOAD_BYTES_MAX, ge=1, le=PAYLOAD_BYTES_MAX)
+    batch: int = Field(default=100, ge=1, le=10_000)
+    timeout: Seconds = Field(default=10.0, gt=0, le=600)
+    retry: RetryConfig = Field(default_factory=lambda: RetryConfig(max=60))
+
+    @field_validator("topic")
+    @classmethod
+    def _is_a_topic(cls, topic: str) -> str:
+        if any(sign in topic for sign in "+#\0"):
+            raise ValueError("a topic to publish to has no + and no #")
+        return check_name(topic)
+
+
+class Message(msgspec.Struct, frozen=True):
+    """What is published; `properties` are those of MQTT 5, None in other versions."""
+
+    device: str
+    topic: str
+    payload: bytes
+    properties: Any
+
+
+class MqttSink:
+    """See `transport.Transport`. One connection; made anew by `deliver` once it is lost."""
+
+    name: ClassVar[str] = "mqtt"
+    Config: ClassVar[type[BaseModel]] = MqttConfig
+
+    def __init__(self, config: MqttConfig, context: Context) -> None:
+        self._config = config
+        self._shape = config.format.shape(context.tenant, context.destination)
+        self._topic = Name(config.topic, percent_encoder("/+#"))
+        self._own_name = config.client_id or f"funicular-{context.tenant}-{context.destination}"
+        self.deliveries_max = config.batch
+        self.concurrency = 1
+        self.retry = config.retry
+        self._client: aiomqtt.Client | None = None
+        self._acknowledged: dict[int, int] = {}  # message id → reason code
+        self._stirred = asyncio.Event()
+        self._in_flight_max = config.batch
+        self._packet_bytes_max = 0  # 0: the broker names no limit
+
+    async def open(self) -> None:
+        """Connect. BrokerError: not now."""
+        if self._client is not None and not self._client._disconnected.done():  # noqa: SLF001 - it has no public word for it
+            return
+        await self.close()
+        # Sink workers are several, and a broker ends the first of two of one name.
+        client = client_of(self._config, f"{self._own_name}-{token_hex(4)}")
+        self._watch(client)
+        try:
+            await client.__aenter__()
+        except _mqtt_error() as error:
+            raise BrokerError(said(error)) from None
+        self._client = client
+
+    def _watch(self, client: aiomqtt.Client) -> None:
+        """Learn from CONNACK what the broker takes, and from each PUBACK how it went: aiomqtt
+        waits for one message at a time and passes over reason codes.
+        """
+        inner, connected = client._client, client._on_connect  # noqa: SLF001
+        self._in_flight_max, self._packet_bytes_max = self._config.batch, 0
+
+        def on_connect(one: Any, data: Any, flags: Any, code: Any, properties: Any = None) -> None:
+            most = getattr(properties, "ReceiveMaximum", None)
+            self._in_flight_max = min(self._config.batch, most or self._config.batch)
+            self._packet_bytes_max = getattr(properties, "MaximumPacketSize", 0)
+            connected(one, data, flags, code, properties)
+
+        def on_publish(_one: Any, _data: Any, mid: int, code: Any, _properties: Any) -> None:
+            self._acknowledged[mid] = int(getattr(code, "value", 0))
+            self._stirred.set()
+
+        inner.on_connect, inner.on_publish = on_connect, on_publish
+        inner.max_queued_messages_set(0)
+        inner.max_inflight_messages_set(0)
+
+    async def close(self) -> None:
+        """Disconnect."""
+        client, self._client = self._client, None
+        self._acknowledged.clear()
+        if client is None:
+            return
+        try:
+            await client.__aexit__(None, None, None)
+        except _mqtt_error():
+            return  # it was gone already, which is what was wanted
+
+    async def deliver(self, batch: Sequence[Delivery]) -> list[Result]:
+        """Publish all in order, as many at once as the broker allows, and wait for its words."""
+        await self.open()
+        messages, results = make_all(batch, self._message)
+        try:
+            async with asyncio.timeout(self._config.timeout):
+                published = await self._publish_all(messages)
+        except BaseException as error:
+            # What is on its way would count for the next batch; a new connection knows nothing.
+            await self.close()
+            if isinstance(error, TimeoutError):
+                message = f"no acknowledgement within {self._config.timeout:g} s"
+                raise RetryableError(message, code="timeout") from None
+            raise
+        return merge(results, published)
+
+    async def _publish_all(self, messages: Sequence[Message]) -> list[Result]:
+        results: list[Result] = []
+        while len(results) < len(messages):
+            start = len(results)
+            results += await self._publish(messages[start : start + self._in_flight_max])
+            held = next((one for one in results if one.verdict is Verdict.POSTPONED), None)
+            if held is not None:
+                results += [held] * (len(messages) - len(results))
+        return results
+
+    async def _publish(self, messages: Sequence[Message]) -> list[Result]:
+        assert self._client is not None
+        inner = self._client._client  # noqa: SLF001 - see `_watch`
+        config, ids = self._config, []
+        for message in messages:
+            info = inner.publish(
+                message.topic,
+                message.payload,
+                config.qos,
+                config.retain,
+                message.properties,
+            )
+            if info.rc:
+                raise BrokerError("the connection to the broker is lost")
+            ids.append(info.mid)
+        waited = set(ids)
+        while not waited <= self._acknowledged.keys():
+            self._stirred.clear()
+            await self._stir()
+        codes = [self._acknowledged.pop(mid) for mid in ids]
+        return in_order(messages, [_result(code) for code in codes])
+
+    async def _stir(self) -> None:
+        """Wait for an acknowledgement. BrokerError: the connection is lost."""
+        assert self._client is not None
+        lost: asyncio.Future[None] = self._client._disconnected  # noqa: SLF001 - see `open`
+        stirred: asyncio.Future[Any] = asyncio.ensure_future(self._stirred.wait())
+        try:
+            await asyncio.wait({stirred, lost}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stirred.cancel()
+        if lost.done() and not self._stirred.is_set():
+            why = lost.exception()
+            raise BrokerError(said(why) if isinstance(why, Exception) else "the broker hung up")
+
+    def _message(self, delivery: Delivery) -> Message:
+        shaped = self._shape(delivery)
+        topic = self._topic(delivery)
+        size = len(shaped.body)
+        if size > self._config.bytes_max:
+            raise too_large(size, self._config.bytes_max)
+        if len(topic.encode()) > TOPIC_BYTES_MAX:
+            raise MessageError("the topic is longer than MQTT can say", code="topic")
+        properties = self._properties(delivery, shaped) if self._config.version == "5" else None
+        limit = self._packet_bytes_max
+        # Header and properties around payload and topic are counted as they will be packed.
+        packed = len(properties.pack()) if properties is not None else 0
+        if limit and size + len(topic.encode()) + packed + 9 > limit:
+            raise too_large(size, limit)
+        return Message(delivery.device, topic, shaped.body, properties)
+
+    def _properties(self, delivery: Delivery, shaped: Shaped) -> Any:
+        """Return what MQTT 5 says beside the payload; CloudEvents' binding (3.1) names the
+        attributes as they are, and `id` is there without one, too.
+        """
+        from paho.mqtt.packettypes import PacketTypes  # noqa: PLC0415 - an extra
+        from paho.mqtt.properties import Properties  # noqa: PLC0415 - an extra
+
+        properties: Any = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties.ContentType = shaped.content_type
+        attributes = shaped.attributes or {"id": delivery.id}
+        properties.UserProperty = list(attributes.items())
+        if self._config.expiry is not None:
+            properties.MessageExpiryInterval = round(self._config.expiry)
+        return properties
+
+
+def _mqtt_error() -> type[Exception]:
+    import aiomqtt  # noqa: PLC0415 - an extra
+
+    return aiomqtt.MqttError
+
+
+def _result(code: int) -> Result:
+    if code < _REFUSED_FROM or code == _NO_SUBSCRIBERS:
+        return DELIVERED
+    detail = {"reason_code": code}
+    if code in _OF_MESSAGE:
+        message = f"the broker refuses the message (reason code 0x{code:02x})"
+        return refused(MessageError(message, code=_OF_MESSAGE[code], **detail))
+    message = f"the broker does not take it (reason code 0x{code:02x})"
+    if code == 0x87:
+        message = "the broker does not let this user publish to this topic (reason code 0x87)"
+    return Result(Verdict.POSTPONED, "broker", message, detail)
+
+
+TRANSPORT = MqttSink
