@@ -6,20 +6,15 @@ In: a batch's turns in their order. Out: all of them taken, those of one device 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline.model.record import Record
 from pipeline.ports import DueTimer, ScriptCall
 from pipeline.route.scripts import Deferred
 from pipeline.route.turn import Work
 
-
-class Doing(NamedTuple):
-    """A turn: `do(item)` takes it. `results` are those of its scripts, begun before."""
-
-    do: Callable[[Any], None]
-    item: Record | DueTimer
-    results: list[Any] | None = None
+Doing = tuple[Callable[[Any], None], Record | DueTimer, list[Any] | None]
+"""A turn: what takes it, its item, and the results of its scripts, where it was begun before."""
 
 
 def take_all(work: Work, doings: Sequence[Doing]) -> None:
@@ -49,7 +44,7 @@ def _round(work: Work, doings: Sequence[Doing]) -> list[Doing]:
             work.take_back()
             held.add(item.key)
             wanted.append((scripts.results(), deferred.call))
-            later.append(Doing(do, item, scripts.results()))
+            later.append((do, item, scripts.results()))
     if wanted:
         made = scripts.run([call for _, call in wanted])
         for (known, _), result in zip(wanted, made, strict=True):

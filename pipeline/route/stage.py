@@ -98,8 +98,8 @@ class Route:
         books = self._rulebooks()
         work = Work(state, batch.partition, now_ms, self._limits, self._scripts)
         fire, take = partial(self._fire, work, books), partial(self._take, work, books)
-        doings = [Doing(fire, timer) for timer in batch.timers]
-        doings += [Doing(take, record) for record in batch.records]
+        doings: list[Doing] = [(fire, timer, None) for timer in batch.timers]
+        doings += [(take, record, None) for record in batch.records]
         take_all(work, doings)
         self._count(work)
         return work.out
