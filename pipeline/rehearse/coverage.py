@@ -1,8 +1,8 @@
 """Which nodes and outlets of chains tests reached, and which they did not.
 
 In: the nodes of all chains, watched while tests run. Out: a `ChainCoverage` a chain. An outlet is
-each way that a message may leave a node by, those that nobody takes included; `failure` counts
-where the chain says where it leads.
+each way that a message may leave a node by, `otherwise` included where nobody takes it; `failure`
+counts where the chain says where it leads.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import MessageError
+from pipeline.rehearse.outlets import links_of
 from pipeline.rehearse.report import Line
 from pipeline.rehearse.watched import Apply, watched
 from pipeline.route.node import FAILURE, Node, Outcome
@@ -79,7 +80,7 @@ class Coverage:
             nodes_reached += reached
             if not reached:
                 unreached.append(Unreached(node.name, "", line))
-            for outlet in dict.fromkeys(link.outlet for link in node.links()):
+            for outlet in dict.fromkeys(link.outlet for link in links_of(node)):
                 outlets += 1
                 if (chain, node.name, outlet) in self._reached:
                     outlets_reached += 1

@@ -13,6 +13,7 @@ import msgspec
 
 from pipeline.errors import UsageError
 from pipeline.expression import Expression
+from pipeline.rehearse.outlets import links_of
 from pipeline.route.chain import ChainConfig, On, target_of
 from pipeline.route.node import FAILURE, Link, Node
 from pipeline.rulebook.book import Integration, Rulebook
@@ -74,7 +75,8 @@ def _chain(config: ChainConfig) -> Graph:
     places = {node.name: f"n{number}" for number, node in enumerate(config.nodes)}
     for number, node in enumerate(config.nodes):
         mine = f"n{number}"
-        role: Role = "action" if node.acts else "decision"
+        outlets = {link.outlet for link in links_of(node)} - {FAILURE}
+        role: Role = "decision" if len(outlets) > 1 and not node.acts else "action"
         nodes.append(GraphNode(mine, node.name, role, node.verb, _note(node)))
         for label, target, dotted in _ways(config, number, node):
             if target is not None:
@@ -89,7 +91,7 @@ def _chain(config: ChainConfig) -> Graph:
 
 def _ways(config: ChainConfig, number: int, node: Node) -> Iterator[tuple[str, str | None, bool]]:
     """Yield label, target (None: the way ends) and whether it is for what fails."""
-    links = list(node.links())
+    links = links_of(node)
     only = sum(link.outlet != FAILURE for link in links) == 1
     for link in links:
         target = target_of(len(config.nodes), number, link.outlet, link.target)

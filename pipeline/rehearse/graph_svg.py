@@ -13,7 +13,7 @@ from pipeline.rehearse.graph_layout import Layout, Point, layout
 
 TEXT_MAX = 44
 """Characters of a line in a box; the whole stands in its title, which browsers show."""
-LABEL_MAX = 40
+LABEL_MAX = 48
 _MARGIN, _TITLE = 24.0, 34.0
 _NAME, _SMALL = 8.2, 6.3  # width of a character: 13 px bold, 11 px
 _LINE = 16.0

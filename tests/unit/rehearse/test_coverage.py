@@ -80,6 +80,25 @@ def test_timers_and_failures_count(rules: Any, scripts: Any) -> None:
     ]
 
 
+def test_outlets_that_cannot_be_taken_do_not_count(rules: Any, scripts: Any) -> None:
+    """An outlet besides `then` and `otherwise` that the chain does not name is never taken."""
+    rules.write(
+        "chains/cool.yaml",
+        """
+        chain: cool
+        on: {messages: uplink}
+        nodes:
+          - name: alarm
+            raise_alarm: {type: cold, severity: minor}
+            updated: stop
+        """,
+    )
+    (found,) = cover(rules, scripts, COLD)
+
+    assert found.outlets == 3
+    assert [each.outlet for each in found.unreached] == ["otherwise", "updated"]
+
+
 def test_only_chains_that_are_asked_for(rules: Any, scripts: Any) -> None:
     """`only` takes chains by name; other names have no coverage."""
     assert Coverage().of(rules.book(), {"acme/meter"}) == []
