@@ -5,14 +5,14 @@ Scripts are called in one batch, as the stages call them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
 from pipeline.errors import ScriptError
 from pipeline.ports import ScriptCall, ScriptPort
 from pipeline.rehearse.calls import call_of
-from pipeline.rehearse.compare import differences
+from pipeline.rehearse.compare import differences, shown, without_normalized
 from pipeline.rehearse.result import Difference, Result
 from pipeline.rulebook.book import Converter, Example, Rulebook
 
@@ -27,7 +27,8 @@ def run_examples(book: Rulebook, scripts: ScriptPort, *, only: Sequence[str] = (
     """Run every example of every converter (or of those named by `only`), in order of name.
 
     An example expects all that its script returns; where it leaves out `warnings` or `errors`,
-    there must be none. An example may expect `errors`, the script's own words.
+    there must be none. An example may expect `errors`, the script's own words, and with
+    `normalizedOutput` what the script's normalizer makes of the data.
     """
     places: list[tuple[Converter, Example]] = []
     calls: list[ScriptCall] = []
@@ -74,7 +75,28 @@ def _judge(example: Example, value: Any) -> list[Difference]:
         return [Difference(("errors",), _listed(wanted), said)]
     if wanted:
         return [Difference(("errors",), _listed(wanted), "no error")]
-    return differences(_without_empty(expected), _without_empty(value), exact=True)
+    found = differences(
+        _without_empty(expected), _without_empty(without_normalized(value)), exact=True
+    )
+    if example.normalized is not None:
+        found += _judge_normalized(example.normalized, value)
+    return found
+
+
+def _judge_normalized(wanted: Mapping[str, Any], value: Any) -> list[Difference]:
+    """Compare what the normalizer made; one measurement is a list of one."""
+    got = value.get("normalized") if isinstance(value, dict) else None
+    if got is None:
+        said = next((each for each in value["warnings"] if "ormalize" in each), "nothing")
+        return [Difference(("normalizedOutput",), shown(dict(wanted)), said)]
+    expected = dict(wanted)
+    if isinstance(expected.get("data"), Mapping):
+        expected["data"] = [expected["data"]]
+    found = differences(_without_empty(expected), _without_empty(got), exact=True)
+    return [
+        Difference(("normalizedOutput", *each.path), each.expected, each.got, each.message)
+        for each in found
+    ]
 
 
 def _own_words(error: ScriptError) -> str:

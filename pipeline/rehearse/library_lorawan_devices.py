@@ -12,6 +12,7 @@ import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from posixpath import dirname, join, normpath
 from typing import Any
 
 from pipeline.ports import Operation, Script, ScriptCall
@@ -22,6 +23,7 @@ from pipeline.rulebook.reader import Document, Limits, read_document
 
 _LIMITS = Limits(file_bytes_max=FILE_BYTES_MAX, values_max=1_000_000)
 _IS_CODEC = re.compile(rb"^(?:uplinkDecoder|downlinkEncoder|downlinkDecoder)\s*:", re.MULTILINE)
+_KNOWN = frozenset({"bytes", "data", "fPort", "recvTime", "variables"})
 _WORDS: Mapping[Operation, str] = {
     "decode_uplink": "decode uplink",
     "encode_downlink": "encode downlink",
@@ -50,7 +52,8 @@ def cases(file: Path, shown: str) -> Iterator[Piece]:
             yield Unrunnable(vendor, shown, f"`{key}` has no `fileName`")
             continue
         if name not in scripts:
-            scripts[name] = _script(file.parent / name, shown, name)
+            library = file.resolve().parent.parent
+            scripts[name] = _script(file.parent / name, shown, name, library)
         script = scripts[name]
         if isinstance(script, str):
             yield Unrunnable(vendor, shown, f"`{key}`: {script}")
@@ -58,10 +61,10 @@ def cases(file: Path, shown: str) -> Iterator[Piece]:
         yield from _examples(document, key, operation, script, vendor)
 
 
-def _script(file: Path, shown: str, name: str) -> Script | str:
-    """Return the script, or why there is none."""
-    if file.name != name:
-        return f"`{name}` is not beside it"
+def _script(file: Path, shown: str, name: str, library: Path) -> Script | str:
+    """Return the script, or why there is none; it may lie deeper, or beside its vendor's folder."""
+    if not file.resolve().is_relative_to(library):
+        return f"`{name}` is outside of the library"
     language = LANGUAGES.get(file.suffix)
     if language is None:
         return f"`{name}` is no script that can be run"
@@ -71,7 +74,8 @@ def _script(file: Path, shown: str, name: str) -> Script | str:
         return f"there is no script `{name}`"
     except (OSError, UnicodeDecodeError) as error:
         return f"`{name}` cannot be read: {error}"
-    return Script(path=str(Path(shown).with_name(name)), language=language, source=source)
+    path = normpath(join(dirname(shown), name))
+    return Script(path=path, language=language, source=source)
 
 
 def _examples(
@@ -106,18 +110,23 @@ def _examples(
 
 
 def argument_of(operation: Operation, given: Mapping[str, Any]) -> dict[str, Any] | str:
-    """Return the argument of a call from what an example gives, or what is wrong with it."""
+    """Return the argument of a call from what an example gives, or what is wrong with it.
+
+    What else an example gives goes along: the library's own runner hands its input in as it is.
+    """
+    more = {name: value for name, value in given.items() if name not in _KNOWN}
     variables = given.get("variables") or {}
     f_port = given.get("fPort")
     if isinstance(f_port, float) and f_port.is_integer():
         f_port = int(f_port)
     if operation == "encode_downlink":
-        return {"data": given.get("data", {}), "fPort": f_port, "variables": variables}
+        return {**more, "data": given.get("data", {}), "fPort": f_port, "variables": variables}
     try:
         payload = bytes(given.get("bytes") or ())
     except (TypeError, ValueError):
         return "`bytes` is no list of whole numbers from 0 to 255"
     return {
+        **more,
         "bytes": b64encode(payload).decode(),
         "fPort": 0 if f_port is None else f_port,
         "recvTime": given.get("recvTime") or RECEIVED,

@@ -87,6 +87,7 @@ class Example:
     input: Mapping[str, Any]
     output: Mapping[str, Any] | Sequence[Any]  # a list: several devices (ThingsBoard)
     line: int
+    normalized: Mapping[str, Any] | None = None  # what the normalizer must make of it
 
 
 @dataclass(frozen=True, slots=True)

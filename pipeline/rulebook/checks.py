@@ -97,6 +97,7 @@ class Checks:
         """Return the converters that have no fault of their own; their scripts are checked too."""
         made = {}
         sources = self._sources(self._folder.scripts)
+        schemas = {file: self._folder.contents[file] for file in self._folder.schemas}
         uses: dict[str, list[tuple[Document, Use]]] = defaultdict(list)
         for name, document, value in self._all(self._folder.converters, expressions=True):
             converter, used, problems = parse_converter(
@@ -106,6 +107,7 @@ class Checks:
                 scripts=sources,
                 line_of=document.line,
                 codecs=self._catalogue.codecs,
+                schemas=schemas,
             )
             self._add(document, problems)
             for use in used:

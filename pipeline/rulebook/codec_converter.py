@@ -5,12 +5,15 @@ port. Examples stand where a script's would, without `fileName`.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping
+from posixpath import dirname
 from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.errors import MessageError
 from pipeline.ports import Script
 from pipeline.rulebook.book import Converter, Example, Routine
 from pipeline.rulebook.catalogue import Problem, suggest
@@ -51,9 +54,12 @@ def parse_codec_converter(
     name: str,
     file: str,
     codecs: Mapping[str, Any],
+    schemas: Mapping[str, bytes],
     line_of: Callable[[tuple[str | int, ...]], int],
 ) -> tuple[Converter | None, list[Problem]]:
-    """Return the converter, or None, and all that is wrong with the document."""
+    """Return the converter, or None, and all that is wrong with the document. `schemas` are the
+    files by path that a codec may need beside its own.
+    """
     chosen = document.get(CODEC)
     model = codecs.get(chosen) if isinstance(chosen, str) else None
     if model is None:
@@ -62,8 +68,13 @@ def parse_codec_converter(
     beside = {key: document[key] for key in CodecConverterConfig.model_fields if key in document}
     own = {key: value for key, value in document.items() if key not in beside}
     config, problems = validate(CodecConverterConfig, beside)
+    reads_files = getattr(model, "reads_files", False)
+    if reads_files:
+        own["files"] = _beside(file, schemas)
     codec, wrong = validate(model, own)
     problems.extend(wrong)
+    if reads_files and codec is not None:
+        problems.extend(_build_fault(codec))
     if config is None or codec is None:
         return None, problems
     if config.contract not in (None, codec.contract):
@@ -84,6 +95,25 @@ def parse_codec_converter(
         examples=tuple(examples),
         devices=tuple(each.pattern() for each in config.devices),
     ), []
+
+
+def _beside(file: str, schemas: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the files of the converter's folder in base64, by name within it."""
+    folder = f"{dirname(file)}/"
+    return {
+        path.removeprefix(folder): b64encode(raw).decode()
+        for path, raw in schemas.items()
+        if path.startswith(folder)
+    }
+
+
+def _build_fault(codec: Any) -> list[Problem]:
+    """Return what shows only when the codec's files are read."""
+    try:
+        codec.build()
+    except MessageError as fault:
+        return [Problem((fault.detail.get("key", CODEC),), fault.message, "", 0)]
+    return []
 
 
 def _examples(

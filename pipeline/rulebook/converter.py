@@ -95,14 +95,15 @@ def parse_converter(
     scripts: Mapping[str, str],
     line_of: Callable[[tuple[str | int, ...]], int],
     codecs: Mapping[str, Any],
+    schemas: Mapping[str, bytes],
 ) -> tuple[Converter | None, list[Use], list[Problem]]:
     """Return the converter, or None, the uses of scripts that can be checked, and all that is
     wrong. `scripts` are the sources by path; `line_of` gives the line of a path in the document;
-    `codecs` are the models of those that need no script.
+    `codecs` are the models of those that need no script, and `schemas` their files by path.
     """
     if CODEC in document:
         converter, wrong = parse_codec_converter(
-            document, name=name, file=file, codecs=codecs, line_of=line_of
+            document, name=name, file=file, codecs=codecs, schemas=schemas, line_of=line_of
         )
         return converter, [], wrong
     config, problems = validate(ConverterConfig, document)
@@ -127,7 +128,14 @@ def parse_converter(
             made, wrong = example_input(example, operation, config.contract, path)
             problems.extend(wrong)
             examples.append(
-                Example(operation, example.description, made, example.output, line_of(path))
+                Example(
+                    operation,
+                    example.description,
+                    made,
+                    example.output,
+                    line_of(path),
+                    example.normalizedOutput,
+                )
             )
     if problems:
         return None, list(uses.values()), problems

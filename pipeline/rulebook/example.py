@@ -14,7 +14,7 @@ from pipeline.rulebook.catalogue import Problem
 
 
 class ExampleConfig(BaseModel):
-    """One example. `normalizedOutput` is read by The Things Stack; Funicular leaves it alone."""
+    """One example. `normalizedOutput` is what the script's `normalizeUplink` must give."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -23,7 +23,7 @@ class ExampleConfig(BaseModel):
     output: Annotated[
         dict[str, Any] | list[Any], Field(description="what must come out of the script")
     ]
-    normalizedOutput: Any = None  # noqa: N815 - the layout's own spelling
+    normalizedOutput: dict[str, Any] | None = None  # noqa: N815 - the layout's own spelling
 
 
 def example_input(

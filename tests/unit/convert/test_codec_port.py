@@ -110,6 +110,12 @@ def test_errors(source: str, operation: str, message: str) -> None:
 
 def test_the_folder_is_scanned() -> None:
     """Each file of the folder that has a codec is one, by its name."""
-    assert set(codec_models()) == {"cayenne_lpp", "json_mapping", "layout", "senml"}
+    assert set(codec_models()) == {
+        "cayenne_lpp",
+        "json_mapping",
+        "layout",
+        "protobuf",
+        "senml",
+    }
     for model in codec_models().values():
         assert model.model_json_schema()["properties"]

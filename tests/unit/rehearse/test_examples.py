@@ -119,3 +119,33 @@ def test_no_examples(rules: Any, scripts: Any) -> None:
     """Without examples no script is called."""
     assert run_examples(rules.book(), scripts, only=["acme/meter"]) == []
     assert scripts.calls == []
+
+
+@pytest.mark.parametrize(
+    ("result", "differing"),
+    [
+        ({"normalized": {"data": [{"air": 25}], "warnings": []}}, []),
+        (
+            {"normalized": {"data": [{"air": 26}], "warnings": []}},
+            ["normalizedOutput.data[0].air: expected 25, got 26"],
+        ),
+        (
+            {"warnings": ["normalizeUplink: Error: no (line 2)"]},
+            [
+                (
+                    'normalizedOutput: expected {"data":{"air":25}},'
+                    " got normalizeUplink: Error: no (line 2)"
+                ),
+            ],
+        ),
+    ],
+)
+def test_what_the_normalizer_makes(
+    rules: Any, scripts: Any, result: dict[str, Any], differing: list[str]
+) -> None:
+    """An example's normalizedOutput holds for what the normalizer made of the decoded data."""
+    scripts.functions["sensor"] = lambda *_: {"data": {"t": 25}, "warnings": [], **result}
+    text = converter(
+        "[{input: {bytes: [25]}, output: {data: {t: 25}}, normalizedOutput: {data: {air: 25}}}]"
+    )
+    assert [str(each) for each in one(rules, scripts, text).differences] == differing

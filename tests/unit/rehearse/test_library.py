@@ -222,7 +222,7 @@ def test_what_reads_the_clock(tmp_path: Path, scripts: ScriptProcesses) -> None:
     ("yaml", "reason"),
     [
         ("uplinkDecoder: {fileName: y.js, examples: []}", "there is no script `y.js`"),
-        ("uplinkDecoder: {fileName: ../x.js}", "is not beside it"),
+        ("uplinkDecoder: {fileName: ../../x.js}", "is outside of the library"),
         ("uplinkDecoder: {fileName: x.py}", "is no script"),
         ("uplinkDecoder: {}", "has no `fileName`"),
         ("uplinkDecoder: {fileName: x.js, examples: [{}]}", "no `input`"),
@@ -260,3 +260,29 @@ def test_no_library(tmp_path: Path, scripts: ScriptProcesses) -> None:
         run_library(tmp_path, scripts)
     with pytest.raises(UsageError, match="no folder"):
         run_library(tmp_path / "gone", scripts)
+
+
+def test_what_only_the_librarys_runner_knows(tmp_path: Path, scripts: ScriptProcesses) -> None:
+    """Scripts one folder deeper, names beside the contract's in an input, and keys in an output
+    that no network server hands on, are as the library's own runner has them.
+    """
+    codec = (
+        "uplinkDecoder: {fileName: payload/x.js}\n"
+        "downlinkEncoder:\n  fileName: payload/x.js\n  examples:\n"
+        "    - {description: d, input: {command: 7, data: {x: 1}},"
+        " output: {bytes: [7, 1], port: 100}}\n"
+    )
+    source = "function encodeDownlink(i) { return {bytes: [i.command, i.data.x], port: 100} }"
+    write(tmp_path, {"acme/x.yaml": codec, "acme/payload/x.js": source})
+    (report,) = run_library(tmp_path, scripts)
+    assert (report.vendor, report.passed, report.failed) == ("acme", 1, 0), report.results
+
+
+def test_a_script_outside_of_the_library(tmp_path: Path, scripts: ScriptProcesses) -> None:
+    """No file outside of the vendors' folders is read."""
+    codec = "uplinkDecoder: {fileName: ../../x.js, examples: []}\n"
+    write(tmp_path, {"x.js": SCRIPT, "vendor/acme/x.yaml": codec})
+    (report,) = run_library(tmp_path / "vendor", scripts)
+    assert [each.reason for each in report.unrunnable] == [
+        "`uplinkDecoder`: `../../x.js` is outside of the library"
+    ]

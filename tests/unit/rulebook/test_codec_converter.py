@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import orjson
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.errors import MessageError
 from pipeline.rulebook.schema import json_schema
 
 
@@ -113,3 +114,40 @@ def test_the_schema(rules: Any) -> None:
     codecs = [rule["then"]["properties"]["codec"] for rule in schema["then"]["allOf"]]
     assert codecs == [{"const": "plain"}, {"const": "shape"}]
     assert "uplinkDecoder" in schema["else"]["properties"]
+
+
+class FakeSchemaCodec(BaseModel):
+    """Stands for a codec that reads a file beside its converter's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    contract: ClassVar[Any] = "lorawan"
+    reads_files: ClassVar = True
+    decodes: ClassVar = True
+    encodes: ClassVar = False
+    schema_file: str = Field(alias="schema")
+    files: dict[str, str] = {}
+
+    def build(self) -> None:
+        if self.schema_file not in self.files:
+            raise MessageError(f"no {self.schema_file} in {sorted(self.files)}", key="schema")
+
+
+def test_a_codec_that_reads_files(rules: Any) -> None:
+    """The schemas of the converter's own folder go with its configuration; a missing one is a fault
+    at its place.
+    """
+    rules.with_catalogue(codecs={"schemas": FakeSchemaCodec})
+    rules.write("converters/acme/a.proto", "one")
+    rules.write("converters/acme/deeper/b.desc", b"\xff")
+    rules.write("converters/other/c.proto", "three")
+    rules.write("converters/acme/x.yaml", "codec: schemas\nschema: a.proto\n")
+    made = rules.load().converters["acme/x"]
+    assert orjson.loads(made.decoder.source)["files"] == {
+        "a.proto": "b25l",
+        "deeper/b.desc": "/w==",
+    }
+
+    rules.write("converters/acme/x.yaml", "codec: schemas\nschema: b.proto\n")
+    assert rules.faults() == [
+        "converters/acme/x.yaml:2:9: no b.proto in ['a.proto', 'deeper/b.desc']"
+    ]
