@@ -229,10 +229,13 @@ class Outcome:
         return Outgoing(REPLY, reply_to.instance, _encode(reply), headers, reply_to.partition)
 
     def _headers(self, event_id: str, tenant: str) -> dict[str, str]:
-        trace = self._work.trace
+        trace, rules = self._work.trace, self._version
+        return headers_of(event_id=event_id, trace=trace, cause=trace, tenant=tenant, rules=rules)
+
+    @property
+    def _version(self) -> str:
         book = self._work.book
-        version = "" if book is None else book.version
-        return headers_of(event_id=event_id, trace=trace, cause=trace, tenant=tenant, rules=version)
+        return "" if book is None else book.version
 
     def _part_of_batch(self, index: int) -> Record:
         """Return the record to bury for one uplink: of a batch, one that says which, so that its
@@ -254,6 +257,7 @@ class Outcome:
                 detail=fault.detail,
                 now_ms=self._now_ms,
                 tag=tag,
+                rules=self._version,
             )
         )
 

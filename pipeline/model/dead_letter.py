@@ -57,9 +57,10 @@ def bury(
     detail: dict[str, Any],
     now_ms: int,
     tag: str = "x",
+    rules: str = "",
 ) -> Outgoing:
     """Return the dead letter of `record`. `tag` tells apart several of one record (two chains
-    failed).
+    failed); `rules` is the version of those by which it could not be handled.
     """
     headers = record.headers
     place = f"{record.topic}-{record.partition}-{record.offset}"
@@ -85,6 +86,6 @@ def bury(
         trace=headers.get(TRACE_ID) or headers.get(CE_ID, ""),
         cause=headers.get(EVENT_ID) or headers.get(CAUSE_ID, cause),
         tenant=tenant,
-        rules="",
+        rules=rules,
     )
     return Outgoing(topic=DEAD_LETTER_TOPIC, key=record.key, value=_encode(letter), headers=out)

@@ -262,6 +262,7 @@ class Turn:
             detail=fault.detail,
             now_ms=self.now_ms,
             tag=tag,
+            rules=self._same[RULES_VERSION],
         )
         self.work.out.append(letter)
         self.work.buried.append(fault.code)

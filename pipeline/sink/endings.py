@@ -99,6 +99,7 @@ def sink_ending(record: Record, delivery: Delivery, ended: Ended, now_ms: int) -
             detail=detail,
             now_ms=now_ms,
             tag=delivery.destination,
+            rules=record.headers.get(RULES_VERSION, ""),
         )
     ]
 
@@ -182,4 +183,12 @@ def _event(record: Record, delivery: Delivery, event_id: str, event: DeviceEvent
 
 def unreadable(record: Record, message: str, now_ms: int) -> Outgoing:
     """Bury a record that is no delivery, or not one of this destination."""
-    return bury(record, stage=STAGE, reason=BAD_DELIVERY, message=message, detail={}, now_ms=now_ms)
+    return bury(
+        record,
+        stage=STAGE,
+        reason=BAD_DELIVERY,
+        message=message,
+        detail={},
+        now_ms=now_ms,
+        rules=record.headers.get(RULES_VERSION, ""),
+    )
