@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -33,6 +33,7 @@ from pipeline.ingest.settings import IngestSettings
 from pipeline.ingest.ttn_v2_door import TtnV2Speech
 from pipeline.ingest.tts_v3_door import TtsV3Speech
 from pipeline.ingest.waiting import Waiting
+from pipeline.integrations.dialect import QueueDialect
 from pipeline.metrics import Registry
 from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call, Request, Response
@@ -392,13 +393,15 @@ def _counted() -> Callable[[], str]:
 
 
 def _handed(integration: Integration, delivery: Delivery) -> Handed:
-    if delivery.downlink is None:
-        fault = MessageError("the delivery holds no downlink", code="no_downlink")
-        return Handed(delivery, None, fault)
+    dialect: Any = integration.dialect
+    link = delivery.link or Link()
     try:
-        call = integration.dialect.send(
-            delivery.downlink, delivery.link or Link(), integration.options
-        )
+        if delivery.downlink is not None:
+            call = dialect.send(delivery.downlink, link, integration.options)
+        elif delivery.clear and isinstance(dialect, QueueDialect):
+            call = dialect.clear_queue(link, integration.options)
+        else:
+            raise MessageError("the delivery holds no downlink", code="no_downlink")
     except MessageError as fault:
         return Handed(delivery, None, fault)
     return Handed(delivery, call)
