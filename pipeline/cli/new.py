@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -12,6 +13,35 @@ from pipeline.cli.speaking import FOLDER, json_line, json_option, telling
 @click.group()
 def new() -> None:
     """Write something to begin with."""
+
+
+@new.command()
+@click.argument("name", metavar="VENDOR/MODEL")
+@click.option("--language", default="js", show_default=True,
+              type=click.Choice(["js", "lua", "layout"]),
+              help="A script, or fields of a binary payload without one.")  # fmt: skip
+@click.option("--rules", "-r", type=FOLDER, default="rules", envvar="FUNICULAR_RULES",
+              show_default=True, help="The rules folder to write to.")  # fmt: skip
+@json_option
+@telling
+def converter(
+    *, name: str, language: Literal["js", "lua", "layout"], rules: Path, as_json: bool
+) -> None:
+    """Write a converter for a model, with examples that pass; what is there is left alone.
+
+    \b
+    Examples:
+      funicular new converter acme/thermostat
+      funicular new converter acme/meter --language lua
+      funicular new converter acme/valve --language layout --rules my-rules
+    """
+    from pipeline.rehearse.new_converter import new_converter, write_converter
+
+    paths = write_converter(rules, new_converter(name, language))
+    if as_json:
+        json_line({"converter": name, "files": [str(path) for path in paths]})
+        return
+    click.echo(f"{', '.join(map(str, paths))}: next: funicular test {rules} --only {name}")
 
 
 @new.command()

@@ -226,7 +226,10 @@ def _properties(reached: list[ChainCoverage]) -> dict[str, dict[str, object]]:
 
 
 def _is_rules(path: Path) -> bool:
-    return any((path / name).exists() for name in ("funicular.yaml", "integrations", "chains"))
+    return any(
+        (path / name).exists()
+        for name in ("funicular.yaml", "integrations", "converters", "chains")
+    )
 
 
 def _libraries(paths: list[Path], only: tuple[str, ...]) -> list[Result]:
