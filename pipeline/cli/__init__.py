@@ -16,6 +16,7 @@ from pipeline.cli.downlinks import downlinks
 from pipeline.cli.explaining import explain
 from pipeline.cli.graphing import graph
 from pipeline.cli.importing import import_rules
+from pipeline.cli.integrations import integrations
 from pipeline.cli.keys import keys
 from pipeline.cli.new import new
 from pipeline.cli.publish import publish
@@ -51,6 +52,7 @@ for command in (
     diff,
     graph,
     send,
+    integrations,
     demo,
     downlinks,
     devices,

@@ -45,6 +45,36 @@ def converter(
 
 
 @new.command()
+@click.argument("name")
+@click.option("--dialect", required=True, help="The network server, as chirpstack or tts_v3.")
+@click.option("--transport", type=click.Choice(["http", "mqtt"]), default=None,
+              help="How its messages come; by default the dialect's usual way.")  # fmt: skip
+@click.option("--rules", "-r", type=FOLDER, default="rules", envvar="FUNICULAR_RULES",
+              show_default=True, help="The rules folder to write to.")  # fmt: skip
+@json_option
+@telling
+def integration(
+    *, name: str, dialect: str, transport: str | None, rules: Path, as_json: bool
+) -> None:
+    """Write integrations/NAME.yaml, to be filled in.
+
+    \b
+    Examples:
+      funicular new integration meters --dialect sigfox
+      funicular new integration barn --dialect chirpstack --transport mqtt
+    """
+    from pipeline.integrations.dialect import dialects
+    from pipeline.rehearse.new_integration import dialect_of, new_integration, write_new
+
+    text = new_integration(name, dialect_of(dialects(), dialect), transport or "")
+    path = write_new(rules, name, text)
+    if as_json:
+        json_line({"integration": name, "file": str(path)})
+        return
+    click.echo(f"{path}: fill it in, then: funicular check {rules}")
+
+
+@new.command()
 @click.argument("name", required=False)
 @click.argument("folder", type=FOLDER, default="rules")
 @json_option

@@ -10,6 +10,7 @@ import click
 
 from pipeline.cli.speaking import (
     FAILED,
+    USERS_MISTAKE,
     fail,
     json_line,
     json_option,
@@ -111,7 +112,8 @@ def send(
 ) -> None:  # fmt: skip
     """Post a sample uplink of DEVICE, in the format of INTEGRATION's network server.
 
-    The key is the integration's own. PAYLOAD is hexadecimal or base64.
+    The key is the integration's own. PAYLOAD is hexadecimal or base64. For an integration over
+    MQTT it is published to its broker instead.
 
     \b
     Examples:
@@ -121,20 +123,26 @@ def send(
     """
     from pipeline.rehearse.payload import payload_of
     from pipeline.rehearse.post import integration_of, post, request_of_body
+    from pipeline.rehearse.publish import publish
 
     with rulebooks(rules) as (books, _):
         chosen = integration_of(one_book(books), integration)
+    what: dict[str, Any] = {
+        "device_id": device,
+        "payload": payload_of(payload) if payload else b"",
+        "request": request_of_body(body.read_bytes()) if body else None,
+        "count": count,
+        "counter": counter,
+        "interval_s": interval,
+    }
+    if chosen.transport == "mqtt":
+        sent = publish(chosen, **what)
+    elif chosen.connection is None:
+        sent = post(chosen, address, **what)
+    else:
+        fail(f"nothing can be sent to an integration over {chosen.transport}", USERS_MISTAKE)
     refused = 0
-    for posted in post(
-        chosen,
-        address,
-        device_id=device,
-        payload=payload_of(payload) if payload else b"",
-        request=request_of_body(body.read_bytes()) if body else None,
-        count=count,
-        counter=counter,
-        interval_s=interval,
-    ):
+    for posted in sent:
         refused += not posted.ok
         _tell(posted, as_json=as_json)
     if refused:

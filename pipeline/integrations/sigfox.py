@@ -1,5 +1,5 @@
-"""Sigfox callbacks: UPLINK, BIDIR, DATA_ADVANCED, GEOLOC, STATUS, ERROR, ACKNOWLEDGE, and batches; a
-device can only be answered.
+"""Sigfox callbacks: UPLINK, BIDIR, DATA_ADVANCED, GEOLOC, STATUS, ERROR, ACKNOWLEDGE, and batches;
+a device can only be answered.
 
 Format: support.sigfox.com/docs (bidir, acknowledge, callback-integration). The user writes the
 callback's template, with Sigfox's variable names as field names: a JSON object, a form or a query;

@@ -1,0 +1,122 @@
+"""A new integration's YAML, to be filled in: what `funicular new integration` writes.
+
+In: a name, a dialect, a transport. Out: the text of `integrations/<name>.yaml`, which `check` takes
+as it is, but for what only the user knows: those values are asked for by `${env:…}`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from pipeline.errors import UsageError
+from pipeline.integrations.dialect import Dialect, OverMqtt
+from pipeline.rulebook.catalogue import suggest
+from pipeline.rulebook.connection import HTTP
+from pipeline.rulebook.folder import NAME, NAME_RULE
+
+MQTT = "mqtt"
+TRANSPORTS = (HTTP, MQTT)
+_SERVERS = {
+    "tts_v3": "mqtts://eu1.cloud.thethings.network:8883",
+    "ttn_v2": "mqtts://eu.thethings.network:8883",
+}
+# A template that says what the dialect `mqtt` needs; the user's topics are others.
+_NEEDED = {MQTT: "  topic: sensors/{device_id}/{kind}   # yours; `{kind}` may be left out"}
+
+
+def dialect_of(dialects: Mapping[str, Dialect], name: str) -> Dialect:
+    """Return a dialect by name. UsageError: there is none."""
+    if name not in dialects:
+        listed = ", ".join(sorted(dialects))
+        hint = suggest(name, dialects) or f"there are {listed}"
+        raise UsageError(f"there is no dialect `{name}`: {hint}", code="no_dialect")
+    return dialects[name]
+
+
+def new_integration(name: str, dialect: Dialect, transport: str = "") -> str:
+    """Return the YAML. `transport` empty: the dialect's usual one. UsageError: the name cannot
+    be one, or the dialect does not come that way.
+    """
+    if not NAME.fullmatch(name):
+        raise UsageError(f"`{name}` cannot be a name: {NAME_RULE}", code="name")
+    chosen = transport or (MQTT if dialect.name == MQTT else HTTP)
+    if chosen == MQTT and not isinstance(dialect, OverMqtt):
+        raise UsageError(f"{dialect.name} does not come over MQTT", code="transport")
+    if chosen == HTTP and dialect.name == MQTT:
+        raise UsageError("the dialect `mqtt` comes over MQTT alone", code="transport")
+    lines = [*_about(dialect), f"dialect: {dialect.name}"]
+    variable = re.sub(r"[^A-Z0-9]", "_", name.upper())
+    lines += _connection(dialect, variable) if chosen == MQTT else _door(dialect, variable)
+    names = ", ".join(f"{{{each}}}" for each in dialect.device_variables)
+    lines += [
+        "# converter: vendor/model     # makes telemetry of the payload",
+        "# device_type: thermostat     # what chains know its devices by",
+        f'# device: "{dialect.device_template}"   # how devices are named; there are {names}',
+    ]
+    lines += _options(dialect.options, needed=_NEEDED.get(dialect.name, ""))
+    return "\n".join(lines) + "\n"
+
+
+def write_new(rules: Path, name: str, text: str) -> Path:
+    """Write the file and return its path. UsageError: it is there already, or cannot be written."""
+    path = rules / "integrations" / f"{name}.yaml"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(f"{path} is there already; choose another name", code="exists") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}", code="unwritable") from None
+    return path
+
+
+def _about(dialect: Dialect) -> list[str]:
+    """Return the first paragraph of the dialect's module, as a comment."""
+    module = inspect.getmodule(type(dialect))
+    told = inspect.getdoc(module) or dialect.name if module else dialect.name
+    return [f"# {line}" for line in told.split("\n\n")[0].splitlines()]
+
+
+def _door(dialect: Dialect, variable: str) -> list[str]:
+    if dialect.name == "sigfox":
+        secret = ["  basic:", "    user: sigfox", f'    password: "${{env:{variable}_KEY}}"']
+    elif dialect.name == "ttn_v2":
+        secret = ["  header: Authorization", f'  value: "${{env:{variable}_KEY}}"']
+    else:
+        secret = [f'  bearer: "${{env:{variable}_KEY}}"']
+    return ["authentication:   # what the network server shows; a secret of your own", *secret]
+
+
+def _connection(dialect: Dialect, variable: str) -> list[str]:
+    server = _SERVERS.get(dialect.name, "mqtts://broker.example.com:8883")
+    qos = "0   # The Things Stack has no other" if dialect.name == "tts_v3" else "1"
+    return [
+        "transport: mqtt",
+        "connection:",
+        f"  server: {server}   # mqtt:// without TLS",
+        f'  user: "${{env:{variable}_USER}}"',
+        f'  password: "${{env:{variable}_PASSWORD}}"',
+        f"  qos: {qos}",
+        "  # tls: {ca_file: ca.pem, certificate_file: own.pem, key_file: own.key}",
+        '  # version: "5"',
+        "  # topics: [a/filter/#]      # by default the dialect's own",
+        "  # silence_max: 1h           # so long without a message is a fault",
+        "  # share: funicular          # several workers; the order of messages is not kept then",
+    ]
+
+
+def _options(model: type[BaseModel], *, needed: str) -> list[str]:
+    """Return the dialect's options, commented, under what their model says of them."""
+    told = [f"# {line}".rstrip() for line in (inspect.getdoc(model) or "").splitlines()]
+    if not model.model_fields:
+        return told
+    set_already = needed.partition(":")[0].strip()
+    named = [f"#   {name}: …" for name in model.model_fields if name != set_already]
+    head = ["options:", needed] if needed else ["# options:"]
+    return ["", *told, *head, *named]
