@@ -4,10 +4,18 @@ this moment, and the state that changelogs say. Nothing is committed or written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 from pipeline.errors import RetryableError, UsageError
 from pipeline.model.record import Record
@@ -21,6 +29,7 @@ from pipeline.topics import DEVICE_STATE, DOWNLINK_STATE
 CALL_TIMEOUT_S = 20.0
 """For one question to the cluster, and for the next records of one that does not end."""
 READ_RECORDS = 2_000
+READ_S = 0.1
 CHANGELOGS = {"route": DEVICE_STATE, "downlink": DOWNLINK_STATE}
 
 
@@ -29,9 +38,10 @@ class KafkaView:
     has no such topic.
     """
 
-    def __init__(self, kafka: KafkaSettings) -> None:
+    def __init__(self, kafka: KafkaSettings, changelogs: Mapping[str, str] = CHANGELOGS) -> None:
         self.name = f"Kafka at {kafka.bootstrap}"
         self._kafka = kafka
+        self._changelogs = changelogs
         self._complaints = Complaints("view")
         self._consumer = Consumer(
             shared_options(kafka, "view")
@@ -85,7 +95,7 @@ class KafkaView:
         self._consumer.close()
 
     def _changes(self, stage: str, key: str | None) -> Iterator[Change]:
-        for found in self._read(self._places(CHANGELOGS[stage], key)):
+        for found in self._read(self._places(self._changelogs[stage], key)):
             written = found.key() or b""
             if key is None or read_key(written)[0] == key:
                 yield Change(written, found.value())
@@ -105,25 +115,33 @@ class KafkaView:
         left = {place.partition for place in places}
         self._consumer.assign(list(places))
         try:
+            heard = time.monotonic()
             while left:
-                batch = self._consumer.consume(READ_RECORDS, CALL_TIMEOUT_S)
-                if not batch:
+                # It waits for that many, or for the time: an end does not cut it short.
+                batch = self._consumer.consume(READ_RECORDS, READ_S)
+                if batch:
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > CALL_TIMEOUT_S:
                     last = self._complaints.last
-                    raise RetryableError(
-                        f"{self.name} sends nothing more{f'; {last}' if last else ''}", code="kafka"
-                    )
+                    why = f"; {last}" if last else ""
+                    raise RetryableError(f"{self.name} sends nothing more{why}", code="kafka")
                 for found in batch:
-                    error = found.error()
-                    if error is None:
-                        if found.partition() in left:
-                            yield found
-                    elif error.name() == "_PARTITION_EOF":
+                    if self._is_end(found):
                         left.discard(found.partition())
-                    else:
-                        refuse(error)
-                        raise RetryableError(f"{self.name}: {error.str()}", code="kafka")
+                    elif found.partition() in left:
+                        yield found
         finally:
             self._consumer.unassign()
+
+    def _is_end(self, found: Message) -> bool:
+        """Return whether this says that a partition ends here; raises what else is wrong."""
+        error = found.error()
+        if error is None:
+            return False
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own
+            return True
+        refuse(error)
+        raise RetryableError(f"{self.name}: {error.str()}", code="kafka")
 
     def _ask(self, question: Any, *arguments: Any) -> Any:
         try:
