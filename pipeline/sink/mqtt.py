@@ -116,7 +116,10 @@ class MqttSink:
         self._watch(client)
         try:
             await client.__aenter__()
-        except _mqtt_error() as error:
+        except BaseException as error:
+            client._client._sock_close()  # noqa: SLF001 - the library leaves it open
+            if not isinstance(error, _mqtt_error()):
+                raise
             raise BrokerError(said(error)) from None
         self._client = client
 

@@ -141,6 +141,12 @@ class Postgresql(Server):
         for name, file in files.items():
             self._options += ["-c", f"{name}={file}"]
 
+    def ready(self) -> bool:
+        """Return whether it takes sessions: it listens before it does."""
+        asks = str(Path(self._postgres).with_name("pg_isready"))
+        command = [asks, "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return super().ready() and subprocess.run(command, check=False).returncode == 0
+
     def command(self) -> Sequence[str]:
         return [*self._as, self._postgres, "-D", str(self.folder / "data"), *self._options]
 
