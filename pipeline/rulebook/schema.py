@@ -16,6 +16,7 @@ from pydantic.json_schema import models_json_schema
 from pipeline.rulebook.catalogue import Catalogue
 from pipeline.rulebook.checks import FolderConfig
 from pipeline.rulebook.codec_converter import CodecConverterConfig
+from pipeline.rulebook.connection import HTTP
 from pipeline.rulebook.converter import ConverterConfig
 from pipeline.rulebook.integration import IntegrationConfig
 
@@ -61,7 +62,10 @@ def _plain(model: type[BaseModel]) -> dict[str, Any]:
 
 def _integrations(catalogue: Catalogue) -> dict[str, Any]:
     options = {name: dialect.options for name, dialect in sorted(catalogue.dialects.items())}
-    references, definitions = _together([IntegrationConfig, *options.values()])
+    transports = dict(sorted(catalogue.transports.items()))
+    references, definitions = _together(
+        [IntegrationConfig, *options.values(), *transports.values()]
+    )
     schema = _resolved(references[IntegrationConfig], definitions)
     schema["properties"]["dialect"] = {
         "description": schema["properties"]["dialect"]["description"],
@@ -74,7 +78,37 @@ def _integrations(catalogue: Catalogue) -> dict[str, Any]:
         }
         for name, model in options.items()
     ]
+    if transports:
+        _add_transports(schema, {name: references[model] for name, model in transports.items()})
     return {**schema, "$defs": definitions}
+
+
+def _add_transports(schema: dict[str, Any], connections: Mapping[str, Any]) -> None:
+    """Say how an integration's messages may come, and what its `connection` then is."""
+    schema["properties"]["transport"] = {
+        "description": schema["properties"]["transport"]["description"],
+        "enum": [HTTP, *connections],
+        "default": HTTP,
+    }
+    # Who connects to a broker proves himself there; nobody posts who would have to.
+    schema["required"] = [name for name in schema["required"] if name != "authentication"]
+    schema["allOf"].append(
+        {
+            "if": {
+                "properties": {"transport": {"enum": list(connections)}},
+                "required": ["transport"],
+            },
+            "then": {"required": ["connection"], "properties": {"authentication": False}},
+            "else": {"required": ["authentication"]},
+        }
+    )
+    schema["allOf"] += [
+        {
+            "if": {"properties": {"transport": {"const": name}}, "required": ["transport"]},
+            "then": {"properties": {"connection": connection}},
+        }
+        for name, connection in connections.items()
+    ]
 
 
 def _converters(catalogue: Catalogue) -> dict[str, Any]:

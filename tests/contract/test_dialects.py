@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -83,6 +84,15 @@ def test_name_is_the_file(dialect: Dialect) -> None:
 
     assert module.DIALECT is dialect
     assert module.__doc__
+
+
+def test_the_page_has_it(dialect: Dialect) -> None:
+    """Whoever chooses a dialect finds it in the docs, with the ways that it comes."""
+    page = (Path(__file__).parents[2] / "docs/integrations.md").read_text()
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| `{dialect.name}` |")]
+    over_mqtt = row.split("|")[4].strip()
+
+    assert bool(over_mqtt) is isinstance(dialect, OverMqtt)
 
 
 def test_options_forbid_unknown_keys(dialect: Dialect) -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from pipeline.errors import ConfigError
 from pipeline.rulebook.book import Integration
-from pipeline.wiring import load_rules
+from pipeline.rulebook.schema import json_schema
+from pipeline.wiring import catalogue, load_rules
 
 OVER = "dialect: chirpstack\ntransport: mqtt\n"
 BROKER = "connection: {server: 'mqtt://broker.example'}"
@@ -108,3 +110,34 @@ def test_sharing_is_allowed_and_warned_of(tmp_path: Path) -> None:
     (warning,) = book.warnings
     assert "order" in warning.message
     assert warning.line == 3
+
+
+@pytest.mark.parametrize(
+    ("document", "good"),
+    [
+        ({"dialect": "chirpstack", "authentication": "open"}, True),
+        ({"dialect": "chirpstack"}, False),
+        (
+            {"dialect": "chirpstack", "transport": "mqtt",
+             "connection": {"server": "mqtt://b.example", "qos": 1}},
+            True,
+        ),
+        ({"dialect": "chirpstack", "transport": "mqtt"}, False),
+        (
+            {"dialect": "chirpstack", "transport": "mqtt", "authentication": "open",
+             "connection": {"server": "mqtt://b.example"}},
+            False,
+        ),
+        (
+            {"dialect": "chirpstack", "transport": "mqtt",
+             "connection": {"server": "mqtt://b.example", "qoss": 1}},
+            False,
+        ),
+        ({"dialect": "chirpstack", "transport": "pigeon", "connection": {}}, False),
+    ],
+)  # fmt: skip
+def test_editors_say_the_same(document: dict[str, Any], good: bool) -> None:
+    """The JSON Schema takes what `check` takes: a connection in place of an authentication."""
+    schema = json_schema(catalogue())["integration"]
+
+    assert Draft202012Validator(schema).is_valid(document) is good
