@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
-from tests.real.servers import Mosquitto, free_port, listens, program, until
+from tests.real.servers import Certificates, Mosquitto, free_port, listens, program, until
 
 START_S = 60.0
 _POSTGRESQL = "/usr/lib/postgresql"
@@ -172,11 +172,13 @@ class Redis(Server):
 
 
 class Rabbitmq(Server):
-    """A RabbitMQ node of its own, with its own port mapper; it takes about ten seconds to start."""
+    """A RabbitMQ node with its own port mapper, which takes ten seconds to start. `tls`: what its
+    port for TLS, `tls_port`, wants to see of clients.
+    """
 
     name = "rabbitmq"
 
-    def __init__(self, *, tls: Path | None = None) -> None:
+    def __init__(self) -> None:
         packaged = Path(_RABBITMQ) / "rabbitmq-server"
         self._program = (
             str(packaged) if packaged.exists() else program("rabbitmq-server", "rabbitmq-server")
@@ -186,15 +188,16 @@ class Rabbitmq(Server):
         self._mapper: subprocess.Popen[bytes] | None = None
         lines = [f"listeners.tcp.1 = 127.0.0.1:{self.port}", "log.console = true",
                  "loopback_users = none"]  # fmt: skip
-        if tls is not None:
-            lines += [
-                f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}",
-                f"ssl_options.cacertfile = {tls}/ca.pem",
-                f"ssl_options.certfile = {tls}/server.pem",
-                f"ssl_options.keyfile = {tls}/server.key",
-                "ssl_options.verify = verify_peer",
-                "ssl_options.fail_if_no_peer_cert = true",
-            ]
+        (self.folder / "tls").mkdir()
+        self.tls = Certificates(self.folder / "tls")
+        lines += [
+            f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}",
+            f"ssl_options.cacertfile = {self.tls.path('ca.pem')}",
+            f"ssl_options.certfile = {self.tls.path('server.pem')}",
+            f"ssl_options.keyfile = {self.tls.path('server.key')}",
+            "ssl_options.verify = verify_peer",
+            "ssl_options.fail_if_no_peer_cert = true",
+        ]
         (self.folder / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
         (self.folder / "enabled_plugins").write_text("[].\n")
 
