@@ -203,8 +203,10 @@ def _result(answer: Any) -> Result:
 
 
 def _not_now(error: Exception) -> RetryableError:
-    """Return the world's fault; the client's texts have addresses and codes, no password."""
-    said = str(error) or type(error).__name__
+    """Return the world's fault; the client's texts have addresses and codes, no password. Of a
+    transaction they begin with a command and its data, which is left out.
+    """
+    said = str(error).rpartition(" of pipeline caused error: ")[2] or type(error).__name__
     return RetryableError(f"Redis cannot be used: {said}", code="redis")
 
 
