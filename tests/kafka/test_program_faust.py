@@ -72,7 +72,10 @@ async def test_the_stages_as_a_faust_app(kafka: Brokers, prefix: str, tmp_path: 
             edges = Program(rules, tmp_path / "edges", env, ("worker", "ingest", "sink"))
             stack.enter_context(edges)
             await work(edges, servers, ledger, log)
-        read = lambda topic: committed(kafka.bootstrap, prefix + topic)  # noqa: E731
+
+        def read(topic: str) -> list[tuple[dict[str, str], bytes]]:
+            return committed(kafka.bootstrap, prefix + topic)
+
         check_uplinks(read, ledger, servers, archive)
         check_downlinks(read, ledger, servers)
         states = [value for _, value in read("device.state")]
