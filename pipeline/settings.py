@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,7 +69,13 @@ class Settings:
     @property
     def ingest(self) -> IngestSettings:
         """The door's settings."""
-        return IngestSettings(host=self.host, port=self.port, keys_file=self.keys_file)
+        return IngestSettings(
+            host=self.host,
+            port=self.port,
+            keys_file=self.keys_file,
+            # The same after a restart, and no other worker's: two cannot listen on one port.
+            worker=f"{socket.gethostname()}-{self.port}",
+        )
 
     @property
     def sink(self) -> SinkSettings:

@@ -30,7 +30,6 @@ from pipeline.model.record import (
     HTTP_HEADERS,
     HTTP_METHOD,
     HTTP_QUERY,
-    REPEAT_KEY,
     REPLY_TO,
     UPLINK_RECEIVED_TYPE,
     Outgoing,
@@ -136,15 +135,7 @@ class Door:
         self._second = -1
         self._second_text = ""
 
-    def record(
-        self,
-        gate: Gate,
-        request: Request,
-        arrived_ms: int,
-        *,
-        trace: str = "",
-        repeat_key: str = "",
-    ) -> tuple[Outgoing, bool]:
+    def record(self, gate: Gate, request: Request, arrived_ms: int) -> tuple[Outgoing, bool]:
         """Return the record of a message that nobody can be refused, and whether the dialect can
         read it: what it cannot read goes on as it came, and ends as a dead letter.
         """
@@ -156,9 +147,7 @@ class Door:
             )
         except MessageError as error:
             _log.debug("a message is none of the dialect", error=error.message)
-        headers = self._headers(gate, request, trace or self._new_id(), arrived_ms)
-        if repeat_key:
-            headers[REPEAT_KEY] = repeat_key
+        headers = self._headers(gate, request, self._new_id(), arrived_ms)
         key = self._key(gate, uplinks) if uplinks else gate.key
         record = Outgoing(topic=UPLINK_RECEIVED, key=key, value=request.body, headers=headers)
         return record, bool(uplinks)

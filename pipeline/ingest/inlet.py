@@ -20,7 +20,6 @@ from pipeline.topics import UPLINK_RECEIVED
 
 from .door import Door, Gate
 from .settings import IngestSettings
-from .source import Arrival
 from .source_health import SourceHealth
 
 STAGE = "ingest"
@@ -47,15 +46,15 @@ class DoorInlet:
         self._settings = settings
         self._now_ms = now_ms
 
-    async def take(self, arrivals: Sequence[Arrival]) -> None:
+    async def take(self, requests: Sequence[Request]) -> None:
         """See `source.Inlet`."""
-        if not arrivals:
+        if not requests:
             return
         now_ms = self._now_ms()
         refused = 0
         records: list[Outgoing] = []
-        for arrival in arrivals:
-            record, good = self._record(arrival, now_ms)
+        for request in requests:
+            record, good = self._record(request, now_ms)
             records.append(record)
             refused += not good
         await self._append(records)
@@ -65,16 +64,13 @@ class DoorInlet:
         """See `source.Inlet`."""
         self._health.passed_over(count, reason)
 
-    def _record(self, arrival: Arrival, now_ms: int) -> tuple[Outgoing, bool]:
+    def _record(self, request: Request, now_ms: int) -> tuple[Outgoing, bool]:
         limit = self._gate.integration.body_bytes_max
-        request = arrival.request
         length = len(request.body)
         if length <= limit:
-            return self._door.record(
-                self._gate, request, now_ms, trace=arrival.trace, repeat_key=arrival.repeat_key
-            )
+            return self._door.record(self._gate, request, now_ms)
         cut = Request(request.body[:limit], request.method, request.query, request.headers)
-        out, _ = self._door.record(self._gate, cut, now_ms, trace=arrival.trace)
+        out, _ = self._door.record(self._gate, cut, now_ms)
         record = Record(UPLINK_RECEIVED, -1, -1, now_ms, out.key, out.value, out.headers)
         letter = bury(
             record,

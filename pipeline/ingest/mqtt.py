@@ -15,7 +15,7 @@ from pipeline.model.http import Request
 from pipeline.mqtt_client import BrokerError, client_of, connected
 from pipeline.rulebook.mqtt_broker import MqttSourceConfig
 
-from .source import Arrival, Context, Health, Inlet, SourceError
+from .source import Context, Health, Inlet, SourceError
 
 if TYPE_CHECKING:
     import aiomqtt
@@ -146,7 +146,7 @@ class MqttSource:
         return message
 
     async def _hand_over(self, batch: list[aiomqtt.Message], inlet: Inlet) -> None:
-        arrivals = []
+        requests = []
         other = retained = 0
         options = self._integration.options
         for message in batch:
@@ -159,8 +159,8 @@ class MqttSource:
             if request is None:
                 other += 1
             else:
-                arrivals.append(Arrival(request))
-        await inlet.take(arrivals)
+                requests.append(request)
+        await inlet.take(requests)
         if other:
             inlet.pass_over(other, "topics that say nothing of a device")
         if retained:

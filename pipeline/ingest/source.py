@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel
 
@@ -28,20 +28,10 @@ class SourceError(RetryableError):
     code = "connection"
 
 
-class Arrival(NamedTuple):
-    """One message. `trace`: its id where the source has one that stays the same when the message
-    comes again; `repeat_key`: likewise, for what the dialect has no key for.
-    """
-
-    request: Request
-    trace: str = ""
-    repeat_key: str = ""
-
-
 class Inlet(Protocol):
     """Where messages go."""
 
-    async def take(self, arrivals: Sequence[Arrival]) -> None:
+    async def take(self, requests: Sequence[Request]) -> None:
         """Return when all are durable, in this order. Waits as long as the log takes nothing, so
         that whoever calls it takes no more from the other side.
         """

@@ -1,8 +1,7 @@
-"""ChirpStack v4, JSON: every event in (HTTP, MQTT, Kafka), downlinks by its API or over MQTT.
+"""ChirpStack v4, JSON: every event in (HTTP, MQTT), downlinks by its API or over MQTT.
 
 Format: `api/proto/integration/integration.proto` of chirpstack/chirpstack in Protocol Buffers'
-JSON. The event's kind is the query's `event` (HTTP), the last part of the topic (MQTT), or the
-header `event` (Kafka).
+JSON. The event's kind is the query's `event` (HTTP), or the last part of the topic (MQTT).
 
 | event | becomes |
 |---|---|
@@ -79,7 +78,7 @@ class ChirpStack(Asynchronous):
     ) -> list[Uplink]:
         """Return the one event. MessageError as the port says."""
         refuse_protobuf(request)
-        kind = request.query.get("event") or request.headers.get("event") or ""
+        kind = request.query.get("event", "")
         told = chirpstack_events.parse(kind, request.body)
         info = told.info
         device = DeviceTemplate.fill(

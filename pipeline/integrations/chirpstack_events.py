@@ -93,8 +93,8 @@ def parse(kind: str, body: bytes) -> Told:
     if kind not in EVENTS:
         said = f"`{kind[:40]}` is none of them" if kind else "this request says none"
         raise MessageError(
-            f"ChirpStack names the event in the query, as ?event=up (or in the topic, or in the"
-            f" header `event`): {', '.join(EVENTS)}; {said}",
+            f"ChirpStack names the event in the query, as ?event=up (or in the topic):"
+            f" {', '.join(EVENTS)}; {said}",
             code="field",
             field="event",
         )

@@ -103,7 +103,7 @@ class ChirpStackV3(Asynchronous):
     ) -> list[Uplink]:
         """Return the one event. MessageError as the port says."""
         refuse_protobuf(request)
-        kind = request.query.get("event") or request.headers.get("event") or ""
+        kind = request.query.get("event", "")
         if kind not in EVENTS:
             raise MessageError(
                 "ChirpStack names the event in the query, as ?event=up (or in the topic):"
