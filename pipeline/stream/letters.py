@@ -80,6 +80,7 @@ class LogLetters:
 
     def find(self, wanted: LettersFilter, after: str = "") -> Iterator[Letter]:
         """See the port."""
+        self._handled()  # before: a log that is looked at may read one topic at a time
         partition, last = parse_place(after) or (0, -1)
         for record in self._shelf.records(topics.DEAD_LETTER, since_ms=wanted.since_ms):
             if record.partition == partition and record.offset <= last:
