@@ -19,6 +19,8 @@ from pipeline.integrations.dialect import path_segment
 from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call
 from pipeline.sink.calls import USER_AGENT, Caller, answered, judge, unanswered
+from pipeline.sink.formats.cloudevents import BATCH, STRUCTURED, http_headers
+from pipeline.sink.formats.format import PLAIN, Format
 from pipeline.sink.retry import RetryConfig, Seconds
 from pipeline.sink.signing import Secrets, Signer
 from pipeline.sink.tls import TlsConfig, tls_context
@@ -32,8 +34,6 @@ _OURS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 _ID_SAFE = "!#$%&'()*+,/:;=?@[]~"  # visible ASCII that may stand in a header as it is
 
 _ABOUT_ALL = frozenset({401, 403, 404, 405, 407, 410})  # these blame no message in particular
-
-_encode = msgspec.json.Encoder().encode
 
 
 class HttpConfig(BaseModel):
@@ -50,6 +50,7 @@ class HttpConfig(BaseModel):
     concurrency: 8              # requests in flight; never two with messages of one device
     retry: {first: 1s, factor: 2, max: 5m, jitter: 0.5}
     tls: {ca_file: ca.pem, certificate_file: own.pem, key_file: own.key}   # where they are needed
+    format: plain               # or cloudevents, cloudevents_binary, ttn_v2, tts_v3, a template
     ```
     `sign: ${env:WEBHOOK_SECRET}` signs each request as Standard Webhooks says; the secret is
     `whsec_` and base64 of 24 to 64 random bytes. While receivers change over: a list, and all sign.
@@ -66,6 +67,7 @@ class HttpConfig(BaseModel):
     retry: RetryConfig = Field(default_factory=RetryConfig)
     sign: Secrets = ()
     tls: TlsConfig | None = None
+    format: Format = PLAIN
 
     @field_validator("url")
     @classmethod
@@ -96,6 +98,11 @@ class HttpConfig(BaseModel):
     def _is_one_address_a_request(self) -> Self:
         if self.batch > 1 and DEVICE in self.url:
             raise ValueError(f"a url with {DEVICE} takes one message a request: leave `batch` at 1")
+        if self.batch > 1 and self.format.alone:
+            raise ValueError(
+                f"the format {self.format.alone} says things about each message in headers, or is"
+                " no JSON: leave `batch` at 1"
+            )
         if self.tls is not None and not self.url.lower().startswith("https:"):
             raise ValueError("`tls` needs a url that begins with https://")
         return self
@@ -118,11 +125,13 @@ class HttpSink:
         # Where each device has its own address, one that is gone says nothing of the others.
         self._gone_stops = DEVICE not in config.url
         self._headers = {"content-type": "application/json", "user-agent": USER_AGENT}
+        self._shape = config.format.shape(context.tenant, context.destination)
+        self._own_type = "content-type" in {name.lower() for name in config.headers}
         secrets = {name.lower(): v.get_secret_value() for name, v in config.headers.items()}
         self._headers |= secrets
         self._secrets = [
             part for value in secrets.values() for part in (value, *value.split()[-1:])
-        ]
+        ] + config.format.secrets
 
     async def open(self) -> None:
         """Read the certificates. RetryableError: they cannot be used."""
@@ -172,8 +181,6 @@ class HttpSink:
             answer = await self._caller.call(self._call(batch))
         except RetryableError as error:
             return unanswered(error)
-        except RecursionError:
-            return Result(Verdict.REFUSED, "too_deep", "the body is nested too deeply for JSON")
         except MessageError as error:
             return Result(Verdict.REFUSED, error.code, error.message, error.detail)
         result = judge(
@@ -188,17 +195,25 @@ class HttpSink:
         return result
 
     def _call(self, batch: Sequence[Delivery]) -> Call:
+        headers = self._headers
         if self._config.batch == 1:
-            body = _encode(batch[0].body)
+            shaped = self._shape(batch[0])
+            body = shaped.body
+            headers = headers | http_headers(shaped.attributes) | shaped.headers
+            content_type = shaped.content_type
             key = quote(batch[0].id, safe=_ID_SAFE)
             url = self._config.url.replace(DEVICE, path_segment(batch[0].device))
         else:
-            body = _encode([delivery.body for delivery in batch])
+            made = [self._shape(delivery) for delivery in batch]
+            body = b"[" + b",".join(one.body for one in made) + b"]"
+            content_type = BATCH if made[0].content_type == STRUCTURED else made[0].content_type
             ids = "\n".join(delivery.id for delivery in batch)
             key = blake2b(ids.encode(), digest_size=16).hexdigest()
             url = self._config.url
         # Both names say the same: the IETF draft's, and Standard Webhooks'.
-        headers = self._headers | {"idempotency-key": key, "webhook-id": key}
+        headers = headers | {"idempotency-key": key, "webhook-id": key}
+        if not self._own_type:
+            headers["content-type"] = content_type
         if self._config.sign:
             headers |= self._signer.headers(key, self._context.now_ms() // 1_000, body)
         return Call(url=url, body=body, method=self._config.method, headers=headers)

@@ -49,7 +49,10 @@ MINIMAL: dict[str, Callable[[str, SinkServers], dict[str, Any]]] = {
     "postgresql": lambda _, servers: {
         "url": f"postgresql://postgres@127.0.0.1:{servers[Postgresql].port}/postgres"
     },
-    "kafka": lambda _, servers: {"servers": servers[Kafka].bootstrap, "topic": "contract"},
+    "kafka": lambda _, servers: {
+        "servers": servers[Kafka].bootstrap,
+        "topic": servers[Kafka].contract,
+    },
     "redis": lambda _, servers: {
         "url": f"redis://127.0.0.1:{servers[Redis].port}",
         "stream": "contract",

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Protocol, Self, TypeVar
 
 from tests.real.servers import Certificates, Mosquitto, free_port, listens, program, until
@@ -314,6 +315,7 @@ class Kafka:
 
     def __init__(self) -> None:
         self.bootstrap = ""
+        self.contract = ""
 
     def start(self) -> Self:
         """Start it, or find it running."""
@@ -321,16 +323,18 @@ class Kafka:
 
         needed()
         self.bootstrap = shared().bootstrap
-        self.topic("contract")
+        self.contract = self.topic("contract")
         return self
 
-    def topic(self, name: str, **config: str) -> None:
-        """Make a topic of two partitions."""
+    def topic(self, prefix: str, **config: str) -> str:
+        """Make a topic of two partitions; return its name, which nobody had before."""
         from confluent_kafka.admin import AdminClient, NewTopic
 
+        name = f"{prefix}-{token_hex(4)}"
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
         made = admin.create_topics([NewTopic(name, 2, 1, config=config)])
         made[name].result(30)
+        return name
 
     def remove(self) -> None:
         """Leave it to those who share it."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, WithJsonSchema, model_validator
 
+from pipeline.sink.formats.back import BackPart
 from pipeline.sink.formats.cloudevents import CloudEventsFormat
 from pipeline.sink.formats.plain import PlainFormat
 from pipeline.sink.formats.shaped import FormatPart, Shape
@@ -38,6 +39,24 @@ class FormatConfig(FormatPart):
         """The one that is named."""
         chosen: FormatPart = next(each for _, each in self if each is not None)
         return chosen
+
+    @property
+    def alone(self) -> str:
+        """Its name, where a message of it cannot be one of an array over HTTP; else empty."""
+        chosen = self.chosen
+        if isinstance(chosen, CloudEventsFormat) and chosen.mode == "binary":
+            return "cloudevents_binary"
+        if isinstance(chosen, TtsV3Format) and chosen.url:
+            return "tts_v3 with `url`"
+        if isinstance(chosen, TemplateFormat) and not chosen.is_json:
+            return "template"
+        return ""
+
+    @property
+    def secrets(self) -> list[str]:
+        """What it writes that nobody may read in a log."""
+        chosen = self.chosen
+        return [chosen.shown_key] if isinstance(chosen, BackPart) and chosen.shown_key else []
 
     def shape(self, tenant: str, destination: str) -> Shape:
         """Return the function that makes what leaves, for one destination."""

@@ -61,10 +61,15 @@ class TemplateFormat(FormatPart):
             raise ValueError(f"{where + ': ' if where else ''}{fault.message}{hint}") from None
         return value
 
+    @property
+    def is_json(self) -> bool:
+        """Whether what leaves is JSON."""
+        return self.content_type.split(";")[0].strip().endswith("json")
+
     def shape(self, tenant: str, destination: str) -> Shape:
         """See `FormatPart.shape`."""
         value = compile_value(self.body, names=NAMES)
-        is_json = self.content_type.split(";")[0].strip().endswith("json")
+        is_json = self.is_json
 
         def shape(delivery: Delivery) -> Shaped:
             made = value(
