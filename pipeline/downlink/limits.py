@@ -12,9 +12,9 @@ class Limits:
     history_max: int = 20
     """Ended downlinks that are kept; `downlink.status` has them all."""
     windows_max: int = 1_024
-    """Answered requests that are remembered while their network server may repeat them: one a
-    second for the 15 minutes of Sigfox and plain HTTP. Of more, the oldest are forgotten; a repeat
-    of a forgotten request is answered empty."""
+    """Answered requests that are remembered while their network server may repeat them: 15 minutes
+    for Sigfox (one a second), an hour for plain HTTP (one in 3.5 seconds). Of more, the oldest are
+    forgotten; a repeat of a forgotten request is answered empty."""
     answer_grace_ms: int = 5_000
     """The door's report of an answer may take this long after the deadline."""
     idempotency_keys_max: int = 64

@@ -12,7 +12,6 @@ Timers: `expire/<id>`, `answer/<id>`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -26,6 +25,7 @@ from pipeline.ports import DeviceState
 
 _RANKS = {name: rank for rank, name in enumerate(PRIORITIES)}
 _NORMAL = _RANKS["normal"]
+_WINDOW_KEY = len("window/0000000000000/")
 _OVERTAKEN: dict[State, frozenset[State]] = {
     # A report that says less than what is known already is old news, not a fault.
     State.SENT: frozenset(
@@ -269,16 +269,20 @@ class DeviceQueue:
         """Remember which downlink (empty: none) a request got."""
         self._state.put(self._key, f"window/{self._now_ms:013d}/{window_key}", downlink_id)
 
-    def windows(self, keep_ms: int) -> Iterator[tuple[str, str]]:
-        """Yield (window key, downlink id) of remembered requests; forget those that are too old."""
+    def window(self, window_key: str, keep_ms: int) -> str | None:
+        """Return which downlink (empty: none) a remembered request got; None: it is not known.
+        Forgets those that are too old or too many.
+        """
         parts = list(self._state.scan(self._key, "window/"))
         surplus = len(parts) - self._limits.windows_max
+        oldest = f"window/{max(0, self._now_ms - keep_ms):013d}"
+        found = None
         for number, (part, downlink_id) in enumerate(parts):
-            _, made_ms, window_key = part.split("/", 2)
-            if number >= surplus and int(made_ms) >= self._now_ms - keep_ms:
-                yield window_key, downlink_id
-            else:
+            if number < surplus or part < oldest:
                 self._state.delete(self._key, part)
+            elif part[_WINDOW_KEY:] == window_key:
+                found = downlink_id
+        return found
 
     def links(self) -> dict[str, Link]:
         """Return the ways back that are known, by integration."""

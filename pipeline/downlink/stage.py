@@ -193,13 +193,13 @@ class _Step:
         window = work.window
         answer: Downlink | None = None
         if window.carries and integration is not None and reply_to is not None:
-            given = dict(queue.windows(integration.dialect.repeat_window_s * 1000))
-            first = not work.repeated and window.key not in given
+            given = queue.window(window.key, integration.dialect.repeat_window_s * 1_000)
+            first = not work.repeated and given is None
             if reply_to.deadline_ms > self._now_ms:
                 answer = (
                     queue.take(integration.name)
                     if first
-                    else self._again(queue, window.key, given.get(window.key, ""))
+                    else self._again(queue, window.key, given or "")
                 )
             if first and integration.dialect.repeat_window_s:
                 queue.remember_window(window.key, answer.id if answer else "")
