@@ -1,0 +1,49 @@
+"""Outages with real sockets: what is lost, what comes twice or too early, what others feel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from tests.bench.isolation import rounds_of
+from tests.bench.outage import measure
+
+pytestmark = pytest.mark.process
+HOUR_S = 3_600
+OUTAGE_S = 6.0
+RATE = 150.0
+CONCURRENCY = 8  # of an http sink, by default
+MACHINE_S = 15  # what a busy machine may add
+UNREST_S = 0.01
+LONGEST_WAIT_S = 300  # between two tries, by default
+
+
+def test_an_hours_outage_loses_nothing(tmp_path: Path) -> None:
+    """Through an outage of an hour, as retries count it, under load that goes on: nothing is lost
+    or comes too early, the backlog goes out by itself, and never more at once than ever.
+    """
+    compress = HOUR_S / OUTAGE_S
+    figures = uvloop.run(
+        measure(tmp_path, rate=RATE, before_s=2, outage_s=OUTAGE_S, compress=compress)
+    )
+    assert (figures.lost, figures.out_of_order) == (0, 0)
+    assert figures.backlog > 0.9 * RATE * OUTAGE_S
+    assert figures.noticed_s < LONGEST_WAIT_S / compress + MACHINE_S
+    assert figures.at_once_max <= CONCURRENCY
+
+
+def test_bad_destinations_delay_only_themselves() -> None:
+    """The p99 of a sink is not a quarter more while four others are dead, slow or answer 10 GB than
+    while they are well, at the same time.
+
+    A machine that is busy with other things delays either at random: of some rounds one must show
+    it. Less than the machine's own unrest is no difference.
+    """
+    found: list[tuple[float, float]] = []
+    for well, bad in rounds_of(rate=80, seconds=3, rounds=8):
+        found.append((well, bad))
+        if bad <= max(1.25 * well, well + UNREST_S):
+            return
+    pytest.fail(f"each round was slower beside the bad ones, in seconds: {found}")
