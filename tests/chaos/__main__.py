@@ -93,7 +93,7 @@ async def run_cluster(
     rows: list[Row] = []
     say(f"starting {count} broker(s)")
     folder = Path(tempfile.mkdtemp(prefix="funicular-chaos-"))
-    senders, pause_s = (2, 0.2) if options.short else (6, 0.0)
+    senders, pause_s = (2, 0.2) if options.short else (6, 0.05)
     with await asyncio.to_thread(Brokers.start, count) as brokers:
         async with Crew(brokers, folder, senders=senders, pause_s=pause_s) as crew:
             for name, case in wanted.items():
