@@ -9,13 +9,16 @@
 (function (limitsText) {
   'use strict';
   const {parse, stringify} = JSON;
-  const {defineProperty, deleteProperty, getOwnPropertyDescriptor, getPrototypeOf, ownKeys} =
+  const {apply, defineProperty, deleteProperty, getOwnPropertyDescriptor, getPrototypeOf, ownKeys} =
     Reflect;
-  const {isArray, prototype: {join, slice}} = Array;
+  const {isArray, of, prototype: {join, slice}} = Array;
   const {isFinite, isInteger} = Number;
   const {isView} = ArrayBuffer;
   const fromBase64 = Uint8Array.fromBase64;
-  const fromCodePoint = String.fromCodePoint;
+  const {fromCharCode, fromCodePoint} = String;
+  const {test} = RegExp.prototype;
+  const ARGUMENTS_MAX = 8192;
+  const NativeInt8Array = Int8Array;
   const NativeDate = Date;
   const NativeError = Error;
   const NativePromise = Promise;
@@ -33,14 +36,28 @@
   let broken = false;
   let restoring = false;
   let listening = false;
+  let leaking = false;
   let lines = [];
 
   // ---- what goes into a script ----
 
-  const toBytes = (text) => text ? slice.call(fromBase64(text)) : [];
+  function toBytes(text) {
+    if (!text) return [];
+    let bytes = fromBase64(text);
+    if (limits.signed_bytes) bytes = new NativeInt8Array(bytes.buffer);
+    return bytes.length > ARGUMENTS_MAX ? slice.call(bytes) : apply(of, null, bytes);
+  }
   // Text as UTF-8, as JSON bodies are; a broken sequence is U+FFFD.
   function decodeUtf8(bytes) {
     let text = '';
+    // Mostly it is ASCII alone, which the engine makes a text of in one step.
+    if (isArray(bytes)) {
+      for (let i = 0; i < bytes.length; i += ARGUMENTS_MAX) {
+        text += apply(fromCharCode, null, slice.call(bytes, i, i + ARGUMENTS_MAX));
+      }
+      if (!test.call(/[^\x00-\x7f]/, text)) return text;
+      text = '';
+    }
     for (let i = 0; i < bytes.length;) {
       const first = bytes[i++] & 255;
       let more = first < 0x80 ? 0 : first < 0xC2 ? -1 : first < 0xE0 ? 1 : first < 0xF0 ? 2
@@ -250,6 +267,7 @@
     if (data === undefined || data === null) return withData(requireKnown(result, name), warnings);
     if (typeof data !== 'object' || isArray(data)) return withData(data, warnings);
     const text = toJson(data, 'data');
+    if (warnings === undefined) return `{"data":${text},"warnings":[]}`;
     return `{"data":${text},"warnings":${wordsToJson(warnings)}}`;
   }
 
@@ -501,6 +519,11 @@
     return false;
   }
 
+  // Takes a script's implicit globals away.
+  function forget() {
+    for (const name in global) deleteProperty(global, name);
+  }
+
   // Puts everything back; where that is not possible, this context must go.
   function restore() {
     for (const {object, names: before, keys, values, properties} of snapshot) {
@@ -545,12 +568,13 @@
         }
       }
     },
-    load(text, wanted, isThingsboard, isAltering, isListening) {
+    load(text, wanted, isThingsboard, isAltering, isListening, isLeaking) {
       calls = parse(text);
       operation = wanted;
       thingsboard = isThingsboard;
       restoring = isAltering;
       listening = isListening;
+      leaking = isLeaking;
       lines = [];
       position = 0;
       out = [];
@@ -574,7 +598,7 @@
           lines = [];
         }
         if (restoring) restore();
-        for (const name in global) deleteProperty(global, name);
+        if (leaking) forget();
         out[out.length] = text;
         outLength += text.length;
         calls[position] = null;
@@ -587,6 +611,11 @@
     position() { return position; },
     isBroken() { return broken; },
     isAltered,
+    // Whether implicit globals were all that a script left; they are gone then.
+    leaksOnly() {
+      forget();
+      return !isAltered();
+    },
     functions() {
       const found = [];
       limits.names.forEach((names, which) => {

@@ -25,8 +25,8 @@ checks and the pipe.
 
 One context (a JavaScript world of its own) a script. Every call starts from fresh variables: the
 source is a function that is run anew for each call. A script that alters what is built in (adds to
-`String.prototype`, replaces `Math.round`, defines a global that no loop sees) is found out: its
-outcomes are thrown away, its calls run again, and from then on all is put back after each call.
+`String.prototype`, replaces `Math.round`) or sets variables that it never declared is found out:
+its outcomes are thrown away, its calls run again, and from then on all is put back after each call.
 So a call never sees what another left, as in The Things Stack.
 
 What only other places offer is there for a script that names it, and for no other, so that the
@@ -77,14 +77,12 @@ _SETS_EXPORTS = re.compile(r"\bmodule\s*\.\s*exports\b|\bexports\s*\.\s*\w")
 _ASKS_FOR_EXPORTS = re.compile(r"\btypeof[\s(]+(?:module|exports)\b")
 
 
-def _tail(found: Callable[[str], str]) -> str:
-    """Return what gives the functions of one operation: `arguments[0]`, since a name would stand
-    in the script's scope.
-    """
+def _tail(found: Callable[[str], str], which: str = "arguments[0]") -> str:
+    """Return what gives the functions of one operation."""
     cases = (
         f"case {index}:return[{','.join(map(found, names))}];" for index, names in enumerate(_NAMES)
     )
-    return "\n;switch(arguments[0]){" + "".join(cases) + "}})"
+    return f"\n;switch({which}){{" + "".join(cases) + "}})"
 
 
 def _declared(name: str) -> str:
@@ -100,7 +98,9 @@ def _declared_or_exported(name: str) -> str:
 
 
 # What stands around a script.
-_PLAIN = ("(function(){", _tail(_declared))
+# Which operation it is has a name that no script has; `arguments` would be made for each call.
+_WHICH = "$funicular$"
+_PLAIN = (f"(function({_WHICH}){{", _tail(_declared, _WHICH))
 # With a `module` of its own, in a scope around the script's, which may have that name too.
 _MODULE = (
     "(function(){var module={exports:{}},exports=module.exports;return(function(){",
@@ -142,7 +142,7 @@ class _World:
     """One script's context, with the driver in it."""
 
     def __init__(
-        self, source: str, around: tuple[str, str], limits: dict[str, Any], prelude: str
+        self, source: str, around: tuple[str, str], limits: dict[str, Any], engine: JavaScript
     ) -> None:
         context = self._context = Context()
         context.set_memory_limit(limits["memory_bytes"])
@@ -158,6 +158,7 @@ class _World:
             "console_lines_max": limits["console_lines_max"],
             "console_chars_max": limits["console_chars_max"],
             "column_offset": len(head),
+            "signed_bytes": engine.signed_bytes,
             "names": _NAMES,
         }
         driver = context.eval(_DRIVER)(json.dumps(settings))
@@ -168,9 +169,10 @@ class _World:
         self.position = pick(driver, "position")
         self.is_broken = pick(driver, "isBroken")
         self.is_altered = pick(driver, "isAltered")
+        self.leaks_only = pick(driver, "leaksOnly")
         self.functions = pick(driver, "functions")
-        if prelude:
-            context.eval(prelude)()
+        if engine.prelude:
+            context.eval(engine.prelude)()
         script = context.eval(head + source + tail)
         if _NAMES_BUFFER.search(source):
             pick(driver, "prepare")(script, context.eval(_BUFFER)())
@@ -184,11 +186,13 @@ class _World:
 
 class JavaScript:
     """The engine of a JavaScript child. `prelude` makes what its scripts find beside the driver's;
-    `translate` gives the JavaScript of a script, and `body` what stands around one that is a body.
+    `translate` gives the JavaScript of a script, `body` what stands around one that is a body, and
+    `signed_bytes` says whether its bytes are from -128 to 127, as Java's are.
     """
 
     prelude = ""
     body = BODY
+    signed_bytes = False
 
     def translate(self, source: str) -> str:
         """Return the JavaScript of a script."""
@@ -198,6 +202,7 @@ class JavaScript:
         self._limits = limits
         self._worlds: OrderedDict[bytes, _World] = OrderedDict()
         self._altering: OrderedDict[bytes, None] = OrderedDict()
+        self._leaking: OrderedDict[bytes, None] = OrderedDict()
         self._hard_s = (limits["call_ms"] * 3 + limits["slice_ms"]) / 1000
 
     def run(self, request: Request, emit: Emit) -> None:
@@ -211,7 +216,7 @@ class JavaScript:
 
     def _run_in_one_world(self, request: Request, begin: int, emit: Emit) -> int:
         """Run calls from `begin` until the world must go; return the first call not yet run."""
-        altering = request.source in self._altering
+        altering, leaking = request.source in self._altering, request.source in self._leaking
         arm(self._hard_s)
         try:
             world = self._take(request.source)
@@ -227,6 +232,7 @@ class JavaScript:
                 request.contract == "thingsboard",
                 altering,
                 request.console,
+                leaking or altering,
             )
         except JSException:
             self._worlds.pop(request.source, None)
@@ -242,8 +248,7 @@ class JavaScript:
             arm(0)
             if altered:
                 # One call may have seen what another left: these outcomes are not to be trusted.
-                del self._worlds[request.source]
-                self._remember_altering(request.source)
+                self._remember(world, request.source)
                 return begin + 1 if alone else begin
             begin = start + done
             if not alone:
@@ -291,7 +296,7 @@ class JavaScript:
         text = self.translate(source.decode())
         around = self._compile(text)
         try:
-            world = _World(text, around, self._limits, self.prelude)
+            world = _World(text, around, self._limits, self)
         except (JSException, StackOverflow) as error:
             raise _Unusable(_syntax(str(error), text, len(around[0]))) from error
         self._worlds[source] = world
@@ -329,10 +334,16 @@ class JavaScript:
             raise _Unusable(_failed("script_syntax", message, 1, 1)) from None
         return ""
 
-    def _remember_altering(self, source: bytes) -> None:
-        self._altering[source] = None
-        if len(self._altering) > self._limits["contexts_max"]:
-            self._altering.popitem(last=False)
+    def _remember(self, world: _World, source: bytes) -> None:
+        """Have what the script leaves taken away after each of its calls from now on."""
+        left = self._altering
+        if source not in self._leaking and _leaks_only(world):
+            left = self._leaking
+        else:
+            del self._worlds[source]
+        left[source] = None
+        if len(left) > self._limits["contexts_max"]:
+            left.popitem(last=False)
 
     def _check(self, source: bytes) -> str:
         """Compile the script, run its top, and return the names of its functions."""
@@ -356,6 +367,13 @@ def _is_altered(world: _World) -> bool:
         return bool(world.is_altered())
     except (JSException, StackOverflow):
         return False  # No memory left to look: this world goes anyway.
+
+
+def _leaks_only(world: _World) -> bool:
+    try:
+        return bool(world.leaks_only())
+    except (JSException, StackOverflow):
+        return False
 
 
 def _syntax(text: str, source: str, offset: int) -> str:

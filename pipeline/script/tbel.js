@@ -327,7 +327,7 @@
 
   const functions = {
     $each: each,
-    $bytes(payload) { return isArray(payload) ? asBytes(payload.map(signed)) : payload; },
+    $bytes(payload) { return isArray(payload) ? asBytes(payload) : payload; },
     // A byte divided by a whole number stays whole, what functions return does not.
     $quotient(list, value) { return byteLists.has(list) ? Math.trunc(value) : value; },
     $int(value) {

@@ -14,6 +14,7 @@ class Tbel(JavaScript):
     # Read now: the confined process cannot open files.
     prelude = Path(__file__).with_name("tbel.js").read_text(encoding="utf-8")
 
+    signed_bytes = True
     # A payload is a list of Java's bytes.
     body = (BODY[0].removesuffix("{") + "payload=$bytes(payload);{", BODY[1])
 
