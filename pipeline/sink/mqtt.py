@@ -199,12 +199,11 @@ class MqttSink:
                 await self._stir()
             if self._held:
                 break
+            properties: Any = None  # paho takes whatever can pack itself
+            if message.properties is not None:
+                properties = _Packed(message.properties)
             info = inner.publish(
-                message.topic,
-                message.payload,
-                config.qos,
-                config.retain,
-                _Packed(message.properties) if message.properties is not None else None,
+                message.topic, message.payload, config.qos, config.retain, properties
             )
             if info.rc:
                 raise BrokerError("the connection to the broker is lost")
