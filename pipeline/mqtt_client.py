@@ -110,6 +110,17 @@ def said(error: Exception) -> str:
     return f"the connection to the broker failed: {str(error) or type(error).__name__}"
 
 
+class _Socket(ssl.SSLSocket):
+    """One that does not stay open where the handshake fails: the library forgets it then."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 def _properties(session_expiry_s: float | None, receive_max: int | None) -> Any:
     from paho.mqtt.packettypes import PacketTypes  # noqa: PLC0415 - an extra
     from paho.mqtt.properties import Properties  # noqa: PLC0415 - an extra
@@ -128,6 +139,7 @@ def _tls(config: MqttBrokerConfig) -> ssl.SSLContext | None:
     tls = config.tls
     try:
         context = ssl.create_default_context(cafile=(tls and tls.ca_file) or None)
+        context.sslsocket_class = _Socket
         if tls is not None and tls.certificate_file:
             password = tls.key_password.get_secret_value() if tls.key_password else ""
             # A function, so that OpenSSL never asks on the terminal.
