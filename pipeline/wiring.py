@@ -86,7 +86,15 @@ def catalogue(scripts: ScriptPort | None = None) -> Catalogue:
         chain_schema=chain_schema(),
         check_tests=check_tests,
         test_model=ChainTestsConfig,
+        templates=_templates(),
     )
+
+
+@cache
+def _templates() -> dict[str, bytes]:
+    """Return the templates of sinks that come with Funicular: name → YAML."""
+    folder = Path(__file__).parent / "templates"
+    return {file.stem: file.read_bytes() for file in sorted(folder.glob("*.yaml"))}
 
 
 def load_rules(

@@ -100,6 +100,8 @@ class Catalogue:
     codecs: Mapping[str, Any] = field(default_factory=dict)
     # How messages come where they are not posted: transport name → the model of `connection:`.
     transports: Mapping[str, type[BaseModel]] = field(default_factory=dict)
+    # Templates of sinks that come with Funicular: name → YAML; a folder's own count more.
+    templates: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def suggest(wrong: str, names: Iterable[str]) -> str:

@@ -23,7 +23,9 @@ from pipeline.rulebook.environment import fill_in
 from pipeline.rulebook.folder import NAME, NAME_RULE, Folder
 from pipeline.rulebook.integration import IntegrationDefaults, parse_integration
 from pipeline.rulebook.reader import Document, read_document, read_once
+from pipeline.rulebook.sink_template import filled_in, in_user_words, parse_any
 from pipeline.rulebook.tables import read_table
+from pipeline.rulebook.template import SinkTemplate, parse_template
 from pipeline.rulebook.validation import validate
 
 
@@ -55,6 +57,7 @@ class Checks:
         # Values that could not be filled in have their fault; what else is wrong with them is
         # only its echo.
         self._unfilled: dict[str, set[tuple[str | int, ...]]] = {}
+        self._templates: dict[str, SinkTemplate | None] = {}
         self.faults: list[Fault] = list(folder.faults)
         self.warnings: list[Fault] = []
         self.known = Known(
@@ -136,11 +139,53 @@ class Checks:
         """Return the sinks that have no fault."""
         made = {}
         for name, document, value in self._all(self._folder.sinks):
-            transport, config, problems = self._sink(value)
+            whole, problems = self._of_template(document, value)
             self._add(document, problems)
+            if whole is None:
+                continue
+            transport, config, problems = self._sink(whole)
+            self._add(document, in_user_words(value, problems))
             if config is not None:
                 made[name] = SinkEntry(tenant, name, transport, config)
         return made
+
+    def templates(self) -> None:
+        """Check the folder's own templates, whether a sink uses them or not."""
+        for name in self._folder.templates:
+            self._template(name)
+
+    def _of_template(
+        self, document: Document, value: dict[str, Any]
+    ) -> tuple[dict[str, Any] | None, list[Problem]]:
+        """Return a sink's document with its template filled in; None: it cannot be."""
+        if "template" not in value:
+            return value, []
+        name = value["template"]
+        known = sorted({*self._folder.templates, *self._catalogue.templates})
+        if name not in known:
+            hint = suggest(str(name), known) or f"there are {', '.join(known)}"
+            return None, [Problem(("template",), f"there is no template `{name}`", hint, 0)]
+        template = self._template(name)
+        if template is None:
+            return None, []  # its own file has the fault
+        return filled_in(template, value, referenced=document.replaced)
+
+    def _template(self, name: str) -> SinkTemplate | None:
+        if name not in self._templates:
+            file = self._folder.templates.get(name)
+            if file is None:
+                found, faults = read_document(name, self._catalogue.templates[name])
+                assert found is not None, faults
+                self._templates[name] = parse_template(found.value)[0]
+            else:
+                document = self._open(file)
+                self._templates[name] = None
+                # The Things Stack's repository has a list of its templates beside them.
+                if document is not None and not isinstance(document.value, list):
+                    template, problems = parse_any(document.value)
+                    self._add(document, problems)
+                    self._templates[name] = template
+        return self._templates[name]
 
     def chains(self) -> dict[str, ChainEntry]:
         """Return the chains that have no fault."""

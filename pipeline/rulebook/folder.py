@@ -61,6 +61,7 @@ class Folder:
     descriptions: list[str] = field(default_factory=list)  # of devices, as lorawan-devices has them
     chain_scripts: list[str] = field(default_factory=list)
     tables: dict[str, str] = field(default_factory=dict)
+    templates: dict[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
     @property
@@ -118,7 +119,7 @@ def _walk(root: Path, folder: Folder) -> Iterator[str]:
                     yield path
                 else:
                     yield from _vendor(root, path, folder)
-        elif entry.name != "templates":
+        else:
             yield from _files(root, entry.name, folder)
 
 
@@ -198,6 +199,8 @@ def _sort(file: str, folder: Folder) -> None:
     if kind == "tables" and suffix in {"csv", "yaml"}:
         _sort_table(stem, file, folder)
         return
+    if kind == "templates" and suffix == "yml":
+        suffix = "yaml"  # as The Things Stack's are called
     if suffix != "yaml":
         folder.faults.append(Fault(file, 0, 0, "unknown file", _rename(kind, stem or leaf, suffix)))
         return
@@ -245,6 +248,7 @@ def _sort_yaml(kind: str, parent: str, stem: str, file: str, folder: Folder) -> 
         "converters": folder.converters,
         "chains": folder.chains,
         "sinks": folder.sinks,
+        "templates": folder.templates,
     }
     kinds[kind][f"{vendor}/{stem}" if vendor else stem] = file
 

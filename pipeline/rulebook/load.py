@@ -26,6 +26,7 @@ def load(folder: Path, catalogue: Catalogue, env: Mapping[str, str]) -> Rulebook
     integrations = checks.integrations(settings)
     converters = checks.converters()
     described = checks.described()
+    checks.templates()
     sinks = checks.sinks(settings.tenant)
     chains = checks.chains()
     checks.tests()

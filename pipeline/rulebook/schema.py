@@ -137,7 +137,12 @@ def _sinks(catalogue: Catalogue) -> dict[str, Any]:
         member = _resolved(references[catalogue.sinks[name]], definitions)
         member["properties"] = {"transport": {"const": name}, **member.get("properties", {})}
         members[name] = member
-    return {**_chosen("transport", members, definitions), "required": ["transport"]}
+    schema = _chosen("transport", members, definitions)
+    schema["properties"] |= {
+        "template": {"type": "string", "description": "A service's template, in its place."},
+        "variables": {"type": "object", "description": "What the template leaves open."},
+    }
+    return {**schema, "anyOf": [{"required": ["transport"]}, {"required": ["template"]}]}
 
 
 def _chosen(

@@ -21,13 +21,12 @@ from pipeline.model.http import Call
 from pipeline.sink.calls import USER_AGENT, Caller, answered, judge, unanswered
 from pipeline.sink.formats.cloudevents import BATCH, STRUCTURED, http_headers
 from pipeline.sink.formats.format import PLAIN, Format
+from pipeline.sink.naming import Name, check_name
 from pipeline.sink.retry import RetryConfig, Seconds
 from pipeline.sink.signing import Secrets, Signer
 from pipeline.sink.tls import TlsConfig, tls_context
 from pipeline.sink.transport import Context, Result, Verdict
 
-DEVICE = "{device}"
-_PLACEHOLDER = re.compile(r"\{[^}]*\}")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a header's name: RFC 9110, 5.6.2
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # a header's value: RFC 9110, 5.5
 _OURS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
@@ -41,7 +40,9 @@ class HttpConfig(BaseModel):
 
     ```yaml
     transport: http
-    url: https://example.com/devices/{device}/messages   # {device} is filled in, encoded
+    url: https://example.com/devices/{device}/messages   # filled in, encoded; also {tenant}
+                                # {sink} {type} {integration} {device_type} {application_id}
+                                # {device_id} {dev_eui}
     method: POST                # or PUT, PATCH
     headers:
       authorization: Bearer ${env:APPLICATION_KEY}
@@ -76,11 +77,8 @@ class HttpConfig(BaseModel):
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError("write a full web address, as https://example.com/messages")
         if "{" in parts.netloc:
-            raise ValueError(f"{DEVICE} may stand in the path or the query, not in the host")
-        for placeholder in _PLACEHOLDER.findall(url):
-            if placeholder != DEVICE:
-                raise ValueError(f"{placeholder} is not known here; {DEVICE} is")
-        return url
+            raise ValueError("{device} may stand in the path or the query, not in the host")
+        return check_name(url)
 
     @field_validator("headers")
     @classmethod
@@ -96,8 +94,10 @@ class HttpConfig(BaseModel):
 
     @model_validator(mode="after")
     def _is_one_address_a_request(self) -> Self:
-        if self.batch > 1 and DEVICE in self.url:
-            raise ValueError(f"a url with {DEVICE} takes one message a request: leave `batch` at 1")
+        if self.batch > 1 and "{" in self.url:
+            raise ValueError(
+                "a url with {device} or the like takes one message a request: leave `batch` at 1"
+            )
         if self.batch > 1 and self.format.alone:
             raise ValueError(
                 f"the format {self.format.alone} says things about each message in headers, or is"
@@ -123,7 +123,8 @@ class HttpSink:
         self._caller: Caller | None = None
         self._signer = Signer([secret.get_secret_value() for secret in config.sign])
         # Where each device has its own address, one that is gone says nothing of the others.
-        self._gone_stops = DEVICE not in config.url
+        self._url = Name(config.url, path_segment)
+        self._gone_stops = self._url.fixed
         self._headers = {"content-type": "application/json", "user-agent": USER_AGENT}
         self._shape = config.format.shape(context.tenant, context.destination)
         self._own_type = "content-type" in {name.lower() for name in config.headers}
@@ -202,7 +203,7 @@ class HttpSink:
             headers = headers | http_headers(shaped.attributes) | shaped.headers
             content_type = shaped.content_type
             key = quote(batch[0].id, safe=_ID_SAFE)
-            url = self._config.url.replace(DEVICE, path_segment(batch[0].device))
+            url = self._url(batch[0])
         else:
             made = [self._shape(delivery) for delivery in batch]
             body = b"[" + b",".join(one.body for one in made) + b"]"

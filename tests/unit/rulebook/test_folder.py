@@ -17,7 +17,8 @@ RULE = "names are made of a-z, 0-9, - and _, start with a letter or digit, 64 at
         ("chain/a.yaml", "chain/: unknown folder (did you mean `chains`?)"),
         (
             "x/a.yaml",
-            "x/: unknown folder (there are integrations, converters, chains, sinks, tables, templates)",
+            "x/: unknown folder"
+            " (there are integrations, converters, chains, sinks, tables, templates)",
         ),
         ("funicular.yml", "funicular.yml: unknown file (did you mean `funicular.yaml`?)"),
         ("notes.txt", "notes.txt: unknown file (put it in one of the folders)"),
@@ -80,7 +81,6 @@ def test_read_me_and_dot_files_are_passed_over(rules: Any) -> None:
     before = read_folder(rules.folder)
     for path in (".gitignore", ".git/config", "README.md", "sinks/.a.yaml.swp", "chains/NOTES.md"):
         rules.write(path, "x")
-    rules.write("templates/any/thing.bin", b"\x00")
     after = read_folder(rules.folder)
 
     assert after.faults == []
