@@ -17,8 +17,10 @@ RULE = "names are made of a-z, 0-9, - and _, start with a letter or digit, 64 at
         ("chain/a.yaml", "chain/: unknown folder (did you mean `chains`?)"),
         (
             "x/a.yaml",
-            "x/: unknown folder"
-            " (there are integrations, converters, chains, sinks, tables, templates)",
+            (
+                "x/: unknown folder"
+                " (there are integrations, converters, chains, sinks, tables, templates)"
+            ),
         ),
         ("funicular.yml", "funicular.yml: unknown file (did you mean `funicular.yaml`?)"),
         ("notes.txt", "notes.txt: unknown file (put it in one of the folders)"),
