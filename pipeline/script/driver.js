@@ -11,7 +11,7 @@
   const {parse, stringify} = JSON;
   const {apply, defineProperty, deleteProperty, getOwnPropertyDescriptor, getPrototypeOf, ownKeys} =
     Reflect;
-  const {isArray, of, prototype: {join, slice}} = Array;
+  const {isArray, of, prototype: {join, map, slice}} = Array;
   const {isFinite, isInteger} = Number;
   const {isView} = ArrayBuffer;
   const fromBase64 = Uint8Array.fromBase64;
@@ -196,9 +196,6 @@
     // A level takes two characters at least.
     if (text.length > 2 * limits.depth_max && isDeeper(value, limits.depth_max)) odd = true;
     if (odd) throw refuse(complain(value, path, path, 0) || `${path} is not JSON`);
-    if (text.indexOf('\\ud') >= 0 && /(?:^|[^\\])(?:\\\\)*\\ud/.test(text)) {
-      throw refuse(`a name in ${path} is not Unicode`);
-    }
     if (text.length > limits.result_bytes_max) {
       const limit = limits.result_bytes_max;
       throw refuse(`${path} has ${text.length} characters as JSON; at most ${limit} are allowed`);
@@ -541,6 +538,16 @@
     if (isAltered()) broken = true;
   }
 
+  // Half a surrogate pair in a name, which JSON.stringify writes as an escape, is refused: looked
+  // for in all that comes out at once.
+  const ESCAPED = /(?:^|[^\\])(?:\\\\)*\\ud/;
+  function joined() {
+    const text = join.call(out, ',');
+    if (text.indexOf('\\ud') < 0 || !test.call(ESCAPED, text)) return text;
+    const refused = failure(refuse('a name in the result is not Unicode'));
+    return join.call(map.call(out, (one) => test.call(ESCAPED, one) ? refused : one), ',');
+  }
+
   // ---- what Python calls ----
 
   return {
@@ -605,9 +612,9 @@
         position += 1;
         if (now() >= stop || outLength > limits.slice_bytes_max) break;
       }
-      return join.call(out, ',');
+      return joined();
     },
-    drain() { return join.call(out, ','); },
+    drain() { return joined(); },
     position() { return position; },
     isBroken() { return broken; },
     isAltered,

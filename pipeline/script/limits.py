@@ -29,8 +29,9 @@ class ScriptLimits:
     slice_bytes_max: int = 1 << 20  # or when this much has come out
     request_bytes_max: int = 4 << 20  # arguments sent to a child at once; one call may exceed it
     # CPU time of one tenant's scripts in one batch; then `script_budget`. A batch's results leave
-    # together: others in it wait so long at the most, and as long again for the batch before it.
-    batch_ms_max: int = 2_000
+    # together: others wait for the batch before theirs and for their own.
+    batch_ms_max: int = 2_000  # where no other tenant has calls in it
+    batch_beside_ms_max: int = 500  # beside others
     batch_all_ms_max: int = 4_000  # of all tenants' in one batch, each with an equal share at least
     batch_wall_ms_max: int = 30_000  # likewise of one tenant, by the clock: the CPU may be others'
     # So many calls of one script in one batch may be stopped for time; then `script_budget`: a

@@ -52,6 +52,7 @@ class _Budget:
     and, should a child hang or lie about its time, the time by the clock.
     """
 
+    given_s: float
     cpu_s: float
     until: float
     result_bytes: int
@@ -83,8 +84,9 @@ class ScriptProcesses:
     """Implements `ports.ScriptPort`. Thread-safe; starts no process before the first call.
 
     Above the port's codes: `script_budget`, where one tenant's scripts have used up their CPU time
-    (`batch_ms_max`, or its share of `batch_all_ms_max`) or `batch_result_bytes_max` in one batch,
-    or one script was stopped for time `overruns_max` times in it.
+    (`batch_ms_max`, beside others `batch_beside_ms_max`, or its share of `batch_all_ms_max`) or
+    `batch_result_bytes_max` in one batch, or one script was stopped for time `overruns_max` times
+    in it.
 
     `console` is given what a call said on its console (in Lua by `print`), where it said something;
     without it, consoles are silent and cost nothing.
@@ -101,12 +103,13 @@ class ScriptProcesses:
         """See `ports.ScriptPort`. RetryableError: the engine does not start on this machine."""
         results: list[Any] = [None] * len(calls)
         tenants = _grouped(calls)
-        left_s = self._limits.batch_all_ms_max / 1000
-        overruns = self._limits.overruns_max
+        limits = self._limits
+        most_ms = limits.batch_ms_max if len(tenants) == 1 else limits.batch_beside_ms_max
+        left_s = limits.batch_all_ms_max / 1000
+        overruns = limits.overruns_max
         for place, tenant in enumerate(sorted(tenants, key=lambda each: _size(tenants[each]))):
             share_s = left_s / (len(tenants) - place)
-            budget = self._budget(max(share_s, self._limits.call_ms / 1000))
-            given_s = budget.cpu_s
+            budget = self._budget(max(min(share_s, most_ms / 1000), limits.call_ms / 1000))
             for (script, operation, contract), indexes in tenants[tenant].items():
                 source = self._source(script)
                 if isinstance(source, ScriptError):
@@ -119,7 +122,7 @@ class ScriptProcesses:
                 with self._seats.take((tenant, script.language)) as seat:
                     for part, text in self._requests(group, indexes):
                         self._run(seat, group, part, text)
-            left_s = max(0.0, left_s - (given_s - budget.cpu_s))
+            left_s = max(0.0, left_s - (budget.given_s - budget.cpu_s))
         return results
 
     def check(self, script: Script) -> tuple[frozenset[str], ScriptError | None]:
@@ -222,10 +225,11 @@ class ScriptProcesses:
             if self._console is not None:
                 _listen(group.script, outcome.get("console"), self._console)
 
-    def _budget(self, share_s: float) -> _Budget:
+    def _budget(self, cpu_s: float) -> _Budget:
         limits = self._limits
         return _Budget(
-            cpu_s=min(limits.batch_ms_max / 1000, share_s),
+            given_s=cpu_s,
+            cpu_s=cpu_s,
             until=monotonic() + limits.batch_wall_ms_max / 1000,
             result_bytes=limits.batch_result_bytes_max,
         )
@@ -257,8 +261,7 @@ class ScriptProcesses:
         else:
             why = (
                 "in this batch the tenant's scripts have used up their time"
-                f" ({limits.batch_ms_max} ms of CPU, or the tenant's share of"
-                f" {limits.batch_all_ms_max} ms)"
+                f" ({group.budget.given_s * 1000:.0f} ms of CPU)"
             )
         for index in waiting:
             group.results[index] = _error(group.script, "script_budget", f"not tried: {why}")

@@ -426,7 +426,7 @@ def test_who_kills_the_process_is_lost_alone(processes: ScriptProcesses) -> None
 
 def test_a_tenant_has_a_budget() -> None:
     """What is over a tenant's time in a batch is not tried; the other tenant's calls are done."""
-    limits = ScriptLimits(call_ms=80, slice_ms=10, batch_ms_max=120)
+    limits = ScriptLimits(call_ms=80, slice_ms=10, batch_beside_ms_max=120)
     processes = ScriptProcesses(limits, Registry())
     try:
         slow = JAVASCRIPT.call("var e = Date.now() + 20; while (Date.now() < e); return {data: {}}")

@@ -354,7 +354,7 @@ def test_the_budget_of_a_batch(language: Language) -> None:
     """When one tenant's scripts have used up their time, its other calls say so; another
     tenant's calls run.
     """
-    engines = ScriptProcesses(ScriptLimits(call_ms=60, batch_ms_max=150), Registry())
+    engines = ScriptProcesses(ScriptLimits(call_ms=60, batch_beside_ms_max=150), Registry())
     loops = [decoding(language, language.loop, tenant="slow")] * 20
     results = engines.call([*loops, decoding(language, language.echo, tenant="fast")])
     engines.close()
