@@ -304,7 +304,16 @@ class _ToldScripts:
 def _argument(given: dict[str, Any]) -> dict[str, Any]:
     """Return a call's argument without what is empty, its bytes in hexadecimal."""
     return {
-        name: b64decode(value).hex(" ") if name in ("bytes", "payload") else value
+        name: _hexadecimal(value) if name in ("bytes", "payload") else value
         for name, value in given.items()
         if value not in (None, {}, "") and name != "integrationMetadata"
     }
+
+
+def _hexadecimal(value: Any) -> Any:
+    """Return bytes as they are handed to a decoder (base64) or to a normalizer (a list)."""
+    if isinstance(value, str):
+        return b64decode(value).hex(" ")
+    if isinstance(value, list) and all(isinstance(each, int) for each in value):
+        return bytes(each & 255 for each in value).hex(" ")
+    return value
