@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -21,6 +21,7 @@ from pipeline.cli.speaking import (
 )
 
 if TYPE_CHECKING:
+    from pipeline.errors import ScriptError
     from pipeline.rehearse.post import Posted
 
 _port_option = click.option(
@@ -29,67 +30,111 @@ _port_option = click.option(
 
 
 @click.command()
-@click.argument("converter")
-@click.argument("payload")
+@click.argument("words", metavar="[CONVERTER] [PAYLOAD]", nargs=-1)
+@click.option("--converter", default=None, help="CONVERTER, by its name.")
+@click.option("--hex", "payload", default=None, help="PAYLOAD, by its name.")
 @_port_option
 @click.option("--downlink", is_flag=True, help="Decode what went down, by decodeDownlink.")
 @rules_option
 @json_option
 @telling
 def decode(
-    *, converter: str, payload: str, f_port: int | None, downlink: bool,
-    rules: tuple[Path, ...], as_json: bool,
+    *, words: tuple[str, ...], converter: str | None, payload: str | None, f_port: int | None,
+    downlink: bool, rules: tuple[Path, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Decode PAYLOAD (hexadecimal or base64) by CONVERTER, or by an integration's.
 
     \b
     Examples:
       funicular decode acme/thermostat 00ff5a01
+      funicular decode --converter acme/thermostat --port 1 --hex 00ff5a01
       funicular decode sigfox-meters AAHiQAD6AoM= --json
     """
+    from pipeline.errors import ScriptError
+    from pipeline.rehearse.calls import given_text
     from pipeline.rehearse.decode import decode as run
     from pipeline.rehearse.payload import payload_of
 
+    converter, payload = _named(words, CONVERTER=converter, PAYLOAD=payload)
+    raw = payload_of(payload)
     with rulebooks(rules) as (books, scripts):
-        decoded = run(
-            one_book(books),
-            scripts,
-            converter,
-            payload_of(payload),
-            f_port=f_port,
-            routine="decode_downlink" if downlink else "decode_uplink",
-        )
+        try:
+            decoded = run(
+                one_book(books),
+                scripts,
+                converter,
+                raw,
+                f_port=f_port,
+                routine="decode_downlink" if downlink else "decode_uplink",
+            )
+        except ScriptError as error:
+            given = given_text("decode_uplink", {"bytes": raw, "fPort": f_port or 0})
+            _fail(error, converter, given, as_json=as_json)
     _warn(decoded.warnings)
     _show(decoded.data, as_json=as_json)
 
 
 @click.command()
-@click.argument("converter")
-@click.argument("fields")
+@click.argument("words", metavar="[CONVERTER] [FIELDS]", nargs=-1)
+@click.option("--converter", default=None, help="CONVERTER, by its name.")
+@click.option("--fields", default=None, help="FIELDS, by its name.")
 @_port_option
 @rules_option
 @json_option
 @telling
 def encode(
-    *, converter: str, fields: str, f_port: int | None, rules: tuple[Path, ...], as_json: bool
-) -> None:
+    *, words: tuple[str, ...], converter: str | None, fields: str | None, f_port: int | None,
+    rules: tuple[Path, ...], as_json: bool,
+) -> None:  # fmt: skip
     """Encode FIELDS (a JSON object) by CONVERTER, or by an integration's.
 
     \b
-    Example:
+    Examples:
       funicular encode acme/thermostat '{"cooling": true, "target": 21.5}'
+      funicular encode --converter acme/thermostat --fields '{"cooling": false}' --json
     """
+    from pipeline.errors import ScriptError
+    from pipeline.rehearse.calls import given_text
     from pipeline.rehearse.encode import encode as run
 
+    converter, fields = _named(words, CONVERTER=converter, FIELDS=fields)
     given = _object(fields)
     with rulebooks(rules) as (books, scripts):
-        encoded = run(one_book(books), scripts, converter, given, f_port=f_port)
+        try:
+            encoded = run(one_book(books), scripts, converter, given, f_port=f_port)
+        except ScriptError as error:
+            said = given_text("encode_downlink", {"data": given, "fPort": f_port})
+            _fail(error, converter, said, as_json=as_json)
     _warn(encoded.warnings)
     if as_json:
         json_line({"payload": encoded.payload.hex(), "f_port": encoded.f_port})
     else:
         port = "" if encoded.f_port is None else f"  (port {encoded.f_port})"
         click.echo(f"{encoded.payload.hex(' ')}{port}")
+
+
+def _named(words: tuple[str, ...], **options: str | None) -> list[str]:
+    """Return each value: an option's, or else the next word. Ends where there are too few words,
+    or too many.
+    """
+    left = list(words)
+    values = []
+    for name, value in options.items():
+        if value is None and not left:
+            fail(f"{name} is missing; see --help", 2)
+        values.append(left.pop(0) if value is None else value)
+    if left:
+        fail(f"there is one word too many: `{left[0]}`; see --help", 2)
+    return values
+
+
+def _fail(error: ScriptError, converter: str, given: str, *, as_json: bool) -> NoReturn:
+    """Say what a script failed with: the converter, the place, and what went in."""
+    if as_json:
+        said = {"error": error.message, "code": error.code, **error.detail}
+        json_line({**said, "converter": converter, "input": given})
+        sys.exit(FAILED)
+    fail(f"{error.message}\n  converter {converter}, input {given}", FAILED)
 
 
 @click.command()

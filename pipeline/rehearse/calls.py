@@ -8,11 +8,15 @@ from typing import Any, Literal
 
 from pipeline.errors import UsageError
 from pipeline.ports import Contract, Script, ScriptCall
+from pipeline.rehearse.compare import shown
 from pipeline.rulebook.book import Converter, Rulebook
 from pipeline.rulebook.catalogue import suggest
 
 RECEIVED = "2026-01-01T00:00:00.000Z"
 """When an input was received that does not say it: the same in each run."""
+
+GIVEN_BYTES_MAX = 64
+"""Bytes of an input that a report shows."""
 
 Routine = Literal["decode_uplink", "encode_downlink", "decode_downlink"]
 """What of a converter can be tried and has examples."""
@@ -95,6 +99,16 @@ def call_of(
         argument=argument,
         contract=contract,
     )
+
+
+def given_text(routine: Routine, given: Mapping[str, Any]) -> str:
+    """Return what goes into a converter as one reads it: `port 1, 3 bytes: 00 d7 21`."""
+    port = f"port {given['fPort']}, " if given.get("fPort") is not None else ""
+    if routine == "encode_downlink":
+        return f"{port}{shown(given.get('msg', given.get('data')))}"
+    raw = bytes(given.get("bytes", ()))
+    more = "…" if len(raw) > GIVEN_BYTES_MAX else ""
+    return f"{port}{len(raw)} bytes: {raw[:GIVEN_BYTES_MAX].hex(' ')}{more}"
 
 
 def script_of(converter: Converter, routine: Routine) -> Script:

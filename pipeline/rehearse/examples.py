@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.errors import ScriptError
 from pipeline.ports import ScriptCall, ScriptPort
-from pipeline.rehearse.calls import call_of
+from pipeline.rehearse.calls import call_of, given_text
 from pipeline.rehearse.compare import differences, shown, without_normalized
 from pipeline.rehearse.result import Difference, Result
 from pipeline.rulebook.book import Converter, Example, Rulebook
@@ -51,6 +51,7 @@ def run_examples(book: Rulebook, scripts: ScriptPort, *, only: Sequence[str] = (
             line=example.line,
             differences=tuple(_judge(example, value)),
             duration_s=each_s,
+            given=given_text(example.routine, example.input),
         )
         for number, ((converter, example), value) in enumerate(
             zip(places, values, strict=True), start=1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from base64 import b64decode
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import Any
 from pipeline.errors import ScriptError, UsageError
 from pipeline.ports import ScriptCall, ScriptPort
 from pipeline.rehearse import library_chirpstack, library_lorawan_devices, library_thingsboard
+from pipeline.rehearse.calls import given_text
 from pipeline.rehearse.compare import differences, without_normalized
 from pipeline.rehearse.library_case import TENANT, Case, Piece, Unrunnable
 from pipeline.rehearse.result import Difference, Result
@@ -140,7 +142,18 @@ def _run(cases: Sequence[Case], scripts: ScriptPort) -> Iterator[tuple[Case, Res
         found[index] += _judge_normalized(cases[index], value)
     each_s = (perf_counter() - begun) / len(cases)
     for case, wrong in zip(cases, found, strict=True):
-        yield case, Result("example", case.name, case.file, case.line, tuple(wrong), each_s)
+        yield (
+            case,
+            Result("example", case.name, case.file, case.line, tuple(wrong), each_s, _given(case)),
+        )
+
+
+def _given(case: Case) -> str:
+    argument = case.call.argument
+    if case.call.operation == "encode_downlink":
+        return given_text("encode_downlink", argument)
+    raw = b64decode(argument.get("bytes") or argument.get("payload") or "")
+    return given_text("decode_uplink", {"bytes": raw, "fPort": argument.get("fPort")})
 
 
 def _is_of_its_day(case: Case, result: Result) -> bool:

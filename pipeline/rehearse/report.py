@@ -97,7 +97,7 @@ def _as_json(difference: Difference) -> dict[str, Any]:
 
 
 def _told(result: Result) -> list[str]:
-    told = []
+    told = [f"input {result.given}"] if result.given else []
     for difference in result.differences:
         where = path_text(difference.path)
         place = f" (line {difference.line})" if difference.line else ""

@@ -32,7 +32,7 @@ class Difference:
 class Result:
     """One example of a converter, or one test of a chain. `file` is relative to the rules folder.
 
-    `ok` is whether there are no differences.
+    `ok` is whether there are no differences; `given` is what went in, shortened.
     """
 
     kind: Literal["example", "chain"]
@@ -41,6 +41,7 @@ class Result:
     line: int
     differences: tuple[Difference, ...] = ()
     duration_s: float = 0.0
+    given: str = ""
 
     @property
     def ok(self) -> bool:
