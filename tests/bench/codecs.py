@@ -122,7 +122,7 @@ def _eight() -> list[Codec]:
 def codecs() -> list[Codec]:
     """Return all that is measured."""
     cayenne = "Cayenne LPP, 5 channels"
-    many = "a multi-sensor's, 200 lines"
+    many = "a multi-sensor's, 188 lines"
     envelope = "ThingsBoard's, envelope of 800 bytes"
     return [
         *_eight(),
