@@ -23,6 +23,7 @@ from pipeline.cli.publish import publish
 from pipeline.cli.rules import check, check_examples
 from pipeline.cli.run import run, worker
 from pipeline.cli.schema import schema
+from pipeline.cli.templates import templates
 from pipeline.cli.topics import topics
 from pipeline.cli.trying import decode, encode, send
 
@@ -61,6 +62,7 @@ for command in (
     keys,
     new,
     publish,
+    templates,
     topics,
     schema,
 ):

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline.cli import main
+from pipeline.wiring import catalogue, load_rules
+
+
+def funicular(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(main, ["templates", *arguments])
+    return result.exit_code, result.output
+
+
+def test_all_are_listed(tmp_path: Path) -> None:
+    """Each template that comes along and each of the folder has its line."""
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates/own.yaml").write_text(
+        "name: Own\ndescription: Our own.\nsink: {transport: http, url: 'https://a.example'}\n"
+    )
+    code, said = funicular("--rules", str(tmp_path))
+    assert code == 0
+    assert [line.split()[0] for line in said.splitlines()] == sorted(
+        [*catalogue().templates, "own"]
+    )
+
+
+@pytest.mark.parametrize("name", sorted(catalogue().templates))
+def test_what_is_printed_is_a_sink(name: str, tmp_path: Path) -> None:
+    """What is printed is a sink once its values are there: secrets come from the environment."""
+    code, said = funicular(name, "--rules", str(tmp_path))
+    assert code == 0
+    (tmp_path / "sinks").mkdir()
+    code, told = funicular(name, "--json", "--rules", str(tmp_path))
+    assert code == 0
+    variables = json.loads(told)["variables"]
+    env = {
+        f"{name}_{each}".upper().replace("-", "_"): _value(name, each)
+        for each, variable in variables.items()
+        if variable["secret"]
+    }
+    for each in variables:
+        said = said.replace(f'  {each}: ""', f"  {each}: {_value(name, each)}")
+    (tmp_path / "sinks/out.yaml").write_text(said)
+    (book,) = load_rules([tmp_path], None, env).values()
+    assert book.sinks.keys() == {"out"}
+    assert book.warnings == ()
+
+
+def _value(name: str, variable: str) -> str:
+    if variable == "url":
+        return "https://service.example"
+    if name == "webhook":
+        return "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    return "value"
+
+
+def test_a_name_that_is_none(tmp_path: Path) -> None:
+    """A name that there is no template of is the user's mistake, with the nearest one."""
+    code, said = funicular("slak", "--rules", str(tmp_path))
+    assert code == 2
+    assert "there is no template slak (did you mean `slack`?)" in said
+
+
+def test_a_faulty_one_is_said(tmp_path: Path) -> None:
+    """A template of the folder that has a fault is said with its place."""
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates/own.yaml").write_text("name: Own\n")
+    code, said = funicular("--rules", str(tmp_path))
+    assert code == 2
+    assert "templates/own.yaml" in said
