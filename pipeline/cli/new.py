@@ -16,35 +16,6 @@ def new() -> None:
 
 
 @new.command()
-@click.argument("name", metavar="VENDOR/MODEL")
-@click.option("--language", default="js", show_default=True,
-              type=click.Choice(["js", "lua", "layout"]),
-              help="A script, or fields of a binary payload without one.")  # fmt: skip
-@click.option("--rules", "-r", type=FOLDER, default="rules", envvar="FUNICULAR_RULES",
-              show_default=True, help="The rules folder to write to.")  # fmt: skip
-@json_option
-@telling
-def converter(
-    *, name: str, language: Literal["js", "lua", "layout"], rules: Path, as_json: bool
-) -> None:
-    """Write a converter for a model, with examples that pass; what is there is left alone.
-
-    \b
-    Examples:
-      funicular new converter acme/thermostat
-      funicular new converter acme/meter --language lua
-      funicular new converter acme/valve --language layout --rules my-rules
-    """
-    from pipeline.rehearse.new_converter import new_converter, write_converter
-
-    paths = write_converter(rules, new_converter(name, language))
-    if as_json:
-        json_line({"converter": name, "files": [str(path) for path in paths]})
-        return
-    click.echo(f"{', '.join(map(str, paths))}: next: funicular test {rules} --only {name}")
-
-
-@new.command()
 @click.argument("name")
 @click.option("--dialect", required=True, help="The network server, as chirpstack or tts_v3.")
 @click.option("--transport", type=click.Choice(["http", "mqtt"]), default=None,
@@ -72,6 +43,35 @@ def integration(
         json_line({"integration": name, "file": str(path)})
         return
     click.echo(f"{path}: fill it in, then: funicular check {rules}")
+
+
+@new.command()
+@click.argument("name", metavar="VENDOR/MODEL")
+@click.option("--language", default="js", show_default=True,
+              type=click.Choice(["js", "lua", "layout"]),
+              help="A script, or fields of a binary payload without one.")  # fmt: skip
+@click.option("--rules", "-r", type=FOLDER, default="rules", envvar="FUNICULAR_RULES",
+              show_default=True, help="The rules folder to write to.")  # fmt: skip
+@json_option
+@telling
+def converter(
+    *, name: str, language: Literal["js", "lua", "layout"], rules: Path, as_json: bool
+) -> None:
+    """Write a converter for a model, with examples that pass; what is there is left alone.
+
+    \b
+    Examples:
+      funicular new converter acme/thermostat
+      funicular new converter acme/meter --language lua
+      funicular new converter acme/valve --language layout --rules my-rules
+    """
+    from pipeline.rehearse.new_converter import new_converter, write_converter
+
+    paths = write_converter(rules, new_converter(name, language))
+    if as_json:
+        json_line({"converter": name, "files": [str(path) for path in paths]})
+        return
+    click.echo(f"{', '.join(map(str, paths))}: next: funicular test {rules} --only {name}")
 
 
 @new.command()

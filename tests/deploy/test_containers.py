@@ -99,7 +99,7 @@ def test_broker_in_a_container_keeps_a_record(
 class Compose:
     """`docker-compose.yml` with host networking, under a project name and on ports of its own."""
 
-    def __init__(self, docker: Docker, rules: Path) -> None:
+    def __init__(self, docker: Docker, rules: Path, env_file: Path) -> None:
         names = ("KAFKA", "KAFKA_CONTROLLER", *(stage.upper() for stage in STAGES))
         ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.docker = docker
@@ -108,6 +108,7 @@ class Compose:
         self._env = {f"{name}_PORT": str(port) for name, port in ports.items()} | {
             "COMPOSE_PROJECT_NAME": f"funicular-test-{uuid4().hex[:8]}",
             "FUNICULAR_RULES_FOLDER": str(rules),
+            "FUNICULAR_ENV_FILE": str(env_file),
         }
 
     def __call__(self, *arguments: str, timeout_s: float = 240.0) -> str:
@@ -119,9 +120,11 @@ class Compose:
 
 
 @pytest.fixture(scope="module")
-def compose(images: Docker) -> Iterator[Compose]:
+def compose(images: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     """All services up and healthy; afterwards they and their volumes are removed."""
-    found = Compose(images, ROOT / "rules")
+    env_file = tmp_path_factory.mktemp("compose") / "worker.env"
+    env_file.write_text("FUNICULAR_ALLOW_NETWORKS=loopback\n")  # where the tests' servers are
+    found = Compose(images, ROOT / "rules", env_file)
     try:
         try:
             found("up", "--detach", "--no-build", "--wait", "--wait-timeout", "180")
