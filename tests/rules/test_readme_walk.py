@@ -32,7 +32,12 @@ def test_a_command_says_what_the_readme_shows(
     words, lines = shown(command)
     said = CliRunner().invoke(main, words)
     assert said.exit_code == 0, said.output
-    output = iter(line.rstrip() for line in said.output.splitlines())
-    for line in lines:
+    output = iter(any_version(line.rstrip()) for line in said.output.splitlines())
+    for line in map(any_version, lines):
         if line.strip() != "…":
             assert any(line == each for each in output), f"{line!r} is not there, or not there yet"
+
+
+def any_version(line: str) -> str:
+    """Return a line without the hash of the rules, which changes with every edit of them."""
+    return re.sub(r"\b[0-9a-f]{12}\b", "VERSION", line)
