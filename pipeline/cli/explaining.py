@@ -49,7 +49,9 @@ _COLOURS: dict[Style, dict[str, Any]] = {
 @click.option("--messages", type=click.File("rb"),
               help="JSON (- for stdin): messages, events, or steps of a chain test.")  # fmt: skip
 @click.option("--event", help="An event of the past, by its id or trace id, from the log.")
-@click.option("--given", help="JSON, as `given` of a chain test: attributes, device, time.")
+@click.option(
+    "--given", help="JSON, as `given` of a chain test: attributes, device, services, time."
+)
 @click.option("--today", is_flag=True, help="Begin with the device's state in the log.")
 @recorded_options
 @rules_option

@@ -33,6 +33,7 @@ from pipeline.model.downlink import Priority, QueueMode, State
 from pipeline.model.event import Scope
 from pipeline.rehearse.harness import Mood
 from pipeline.rehearse.payload import hex_bytes
+from pipeline.rehearse.services import CallEnd
 from pipeline.rulebook.duration import Duration
 
 TESTS_MAX = 10_000
@@ -87,6 +88,8 @@ Moment = Annotated[
 ]
 """RFC 3339 → epoch milliseconds."""
 Json = dict[str, Any]
+ANSWERS_MAX = 1_000
+"""Of one service in one test."""
 
 
 class _Part(BaseModel):
@@ -108,12 +111,46 @@ class DeviceConfig(_Part):
     merge: Json = {}
 
 
+class ServiceAnswerConfig(_Part):
+    """What a service answers to a request of `remote_call`: a `status`, and a `body`, text as it
+    is, anything else as JSON; `after` so long. `is_away` true: it cannot be reached.
+    """
+
+    status: Annotated[int, Field(ge=200, le=599)] = 200
+    body: Any = None
+    after: Annotated[Duration, Field(ge=0)] = 0.0
+    is_away: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _away_says_nothing(self) -> Self:
+        if self.is_away and len(self.model_fields_set) > 1:
+            raise ValueError("`is_away` stands alone: who is away answers nothing")
+        return self
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+_AnswerList = Annotated[list[ServiceAnswerConfig], Field(min_length=1, max_length=ANSWERS_MAX)]
+Answers = Annotated[
+    _AnswerList,
+    BeforeValidator(_listed, json_schema_input_type=ServiceAnswerConfig | _AnswerList),
+]
+"""One answer, or a list of them."""
+
+
 class GivenConfig(_Part):
-    """What is there before the test begins; no chain has seen it."""
+    """What is there before the test begins; no chain has seen it.
+
+    `services`: by the sink that leads there, what is answered to `remote_call`; several answers
+    are given one after the other, the last again and again.
+    """
 
     time: Moment | None = None
     device: DeviceConfig | str | None = None
     attributes: dict[Scope, Json] = {}
+    services: dict[str, Answers] = {}
 
 
 class UplinkConfig(_Part):
@@ -276,6 +313,18 @@ class ExpectedDelivery(_Part):
     body: Any = None
 
 
+class ExpectedCall(_Part):
+    """A request of `remote_call`: the `body` that the chain made, how it `ended` (null: it still
+    waits), and how many `tries` it took.
+    """
+
+    to: str | None = None
+    device: str | None = None
+    body: Any = None
+    ended: CallEnd | None = None
+    tries: int | None = None
+
+
 class ExpectedDeadLetter(_Part):
     """A record that could not be handled."""
 
@@ -309,12 +358,14 @@ class ThenConfig(_Part):
     `message` a part is enough.
 
     `attributes` are those of the device under test; `devices` is for several: by name, what the
-    API says of each. `exact`: maps are whole too, and a list that is not named is empty.
+    API says of each. `exact`: maps are whole too, and a list that is not named is empty. `calls`,
+    what `remote_call` asked, stand among the `deliveries` too.
     """
 
     exact: bool = False
     downlinks: list[ExpectedDownlink] | None = None
     deliveries: list[ExpectedDelivery] | None = None
+    calls: list[ExpectedCall] | None = None
     attributes: dict[Scope, Json] | None = None
     devices: dict[str, Json] | None = None
     dead_letters: list[ExpectedDeadLetter] | None = None

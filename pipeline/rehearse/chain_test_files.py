@@ -12,6 +12,7 @@ from pipeline.rehearse.chain_test_config import (
     ChainTestsConfig,
     DeviceConfig,
     GivenConfig,
+    ThenConfig,
 )
 from pipeline.rehearse.result import Path
 from pipeline.rulebook.book import Rulebook
@@ -109,7 +110,7 @@ def _problems(config: ChainTestsConfig, book: Rulebook | Known) -> Iterator[Prob
     for index, chain in enumerate(config.chains or ()):
         if chain not in book.chains:
             yield _no("chain", chain, book.chains, ("chains", index))
-    yield from _in_device(config.given, ("given",), book)
+    yield from _in_given(config.given, ("given",), book)
     names: dict[str, int] = {}
     for index, test in enumerate(config.tests):
         path: Path = ("tests", index)
@@ -119,23 +120,30 @@ def _problems(config: ChainTestsConfig, book: Rulebook | Known) -> Iterator[Prob
             yield Problem((*path, "name"), message, f"first at {first}", 0)
         names.setdefault(test.name, index)
         if test.given is not None:
-            yield from _in_device(test.given, (*path, "given"), book)
+            yield from _in_given(test.given, (*path, "given"), book)
         for number, step in enumerate(test.when):
             asked = step.uplink or step.message or step.downlink
             if asked is not None and asked.integration is not None:
                 here = (*path, "when", number, step.kind, "integration")
                 yield from _in_integration(asked.integration, here, book)
-        for number, delivery in enumerate(test.then.deliveries or ()):
-            if delivery.to is not None and delivery.to not in book.sinks:
-                here = (*path, "then", "deliveries", number, "to")
-                yield _no("sink", delivery.to, book.sinks, here)
+        yield from _in_then(test.then, (*path, "then"), book)
 
 
-def _in_device(given: GivenConfig, path: Path, book: Rulebook | Known) -> Iterator[Problem]:
+def _in_given(given: GivenConfig, path: Path, book: Rulebook | Known) -> Iterator[Problem]:
+    for sink in given.services:
+        if sink not in book.sinks:
+            yield _no("sink", sink, book.sinks, (*path, "services", sink))
     device = given.device
     if isinstance(device, DeviceConfig) and device.integration is not None:
         here = (*path, "device", "integration")
         yield from _in_integration(device.integration, here, book)
+
+
+def _in_then(then: ThenConfig, path: Path, book: Rulebook | Known) -> Iterator[Problem]:
+    for what in ("deliveries", "calls"):
+        for number, delivery in enumerate(getattr(then, what) or ()):
+            if delivery.to is not None and delivery.to not in book.sinks:
+                yield _no("sink", delivery.to, book.sinks, (*path, what, number, "to"))
 
 
 def _in_integration(name: str, path: Path, book: Rulebook | Known) -> Iterator[Problem]:

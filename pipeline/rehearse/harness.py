@@ -41,6 +41,7 @@ from pipeline.model.record import Outgoing, Record
 from pipeline.model.uplink import Link
 from pipeline.ports import Batch, DeviceState, Reader, ScriptPort, Stage
 from pipeline.rehearse.proof import proof_of
+from pipeline.rehearse.services import Services
 from pipeline.route.chain import Watch
 from pipeline.route.stage import Route
 from pipeline.route.turn import LogLine
@@ -162,6 +163,8 @@ class Rehearsal:
         """What network servers were asked for."""
         self.network_queue = Response(200, b"{}")
         """What they answer to it."""
+        self.services = Services(stages.book.sinks)
+        """Whom chains ask, and what is answered."""
         self.lines: list[LogLine] = []
         """What `log` nodes said."""
         self._stages = stages.all
@@ -351,9 +354,11 @@ class Rehearsal:
         self._waiting.expire_all()
 
     def _earliest(self) -> int | None:
-        """Return when the next timer of any stage is due."""
-        due = (self.engine.timers(stage.name)[:1] for stage in self._stages)
-        return min((timers[0][0] for timers in due if timers), default=None)
+        """Return when the next timer of any stage, or a service, is due."""
+        timers = (self.engine.timers(stage.name)[:1] for stage in self._stages)
+        due = [first[0][0] for first in timers if first]
+        due_ms = self.services.due_ms()
+        return min(due if due_ms is None else [*due, due_ms], default=None)
 
     def _unread(self, topic: str) -> list[Record]:
         records = self.engine.records(topic, self._read.get(topic, -1))
@@ -362,9 +367,22 @@ class Rehearsal:
         return records
 
     def _hand_over(self) -> bool:
-        """Give downlinks to the network servers; return whether there was news of one."""
-        if self.mood == "is_away":
-            return False
+        """Give downlinks to the network servers, and calls to the services; return whether there
+        was news of one.
+        """
+        news = self._ask_services()
+        if self.mood != "is_away":
+            news += self._hand_downlinks()
+        self.engine.append(news)
+        return bool(news)
+
+    def _ask_services(self) -> list[Outgoing]:
+        for sink in self.book.sinks:
+            for record in self._unread(delivery_topic(self.book.tenant, sink)):
+                self.services.ask(sink, record, self.now_ms())
+        return self.services.work(self.now_ms())
+
+    def _hand_downlinks(self) -> list[Outgoing]:
         news: list[Outgoing] = []
         for integration in self.book.integrations.values():
             topic = delivery_topic(self.book.tenant, downlink_destination(integration.name))
@@ -373,8 +391,7 @@ class Rehearsal:
                 handed = _handed(integration, delivery)
                 self.handed.append(handed)
                 news += downlink_ending(record, delivery, self._ended(handed), self.now_ms())
-        self.engine.append(news)
-        return bool(news)
+        return news
 
     def _ended(self, handed: Handed) -> Ended:
         if handed.fault is not None:

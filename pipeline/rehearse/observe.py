@@ -29,6 +29,7 @@ class Observed:
         self._begin = len(rehearsal.journal)
         self._handed = len(rehearsal.handed)
         self._lines = len(rehearsal.lines)
+        self._calls = len(rehearsal.services.calls)
 
     def downlinks(self) -> list[dict[str, Any]]:
         """Return the downlinks in the order in which they were asked for, as they stand now."""
@@ -54,6 +55,19 @@ class Observed:
                 to = record.topic.removeprefix(prefix)
                 found.append({"to": to, "device": delivery.device, "body": delivery.body})
         return found
+
+    def calls(self) -> list[dict[str, Any]]:
+        """Return what services were asked, in order, and how it ended."""
+        return [
+            {
+                "to": call.sink,
+                "device": call.delivery.device,
+                "body": call.delivery.body,
+                "ended": call.ended,
+                "tries": call.tries,
+            }
+            for call in self._rehearsal.services.calls[self._calls :]
+        ]
 
     def dead_letters(self) -> list[dict[str, Any]]:
         """Return the dead letters, in order."""

@@ -18,10 +18,12 @@ from pipeline.rehearse.chain_test_config import (
     DownlinkConfig,
     GivenConfig,
     MessageConfig,
+    ServiceAnswerConfig,
     StepConfig,
     UplinkConfig,
 )
 from pipeline.rehearse.harness import Rehearsal
+from pipeline.rehearse.services import ANSWERING, ServiceAnswer
 from pipeline.rehearse.uplinks import StepError, heard, request_of
 from pipeline.rulebook.book import Integration
 from pipeline.topics import DEVICE_EVENTS
@@ -53,6 +55,7 @@ class Performer:
 
     async def give(self, given: GivenConfig) -> None:
         """Make what is there before the test. StepError: it cannot be."""
+        self._play(given)
         device = given.device
         if device is None and given.attributes:
             raise StepError("`attributes` are of a device: name it, `device: …`")
@@ -66,6 +69,19 @@ class Performer:
             for scope, values in given.attributes.items():
                 if values:
                     await self._patch(self.device, scope, values)
+
+    def _play(self, given: GivenConfig) -> None:
+        """Say what services answer."""
+        for sink, answers in given.services.items():
+            entry = self._book.sinks.get(sink)
+            if entry is None:
+                raise StepError(f"`services`: there is no sink `{sink}`")
+            if entry.transport != ANSWERING:
+                raise StepError(
+                    f"`services`: the sink `{sink}` is of transport {entry.transport}, which gives"
+                    f" no answers: name one of transport {ANSWERING}"
+                )
+            self._rehearsal.services.answers[sink] = [_answer(each) for each in answers]
 
     async def do(self, step: StepConfig) -> None:
         """Do one step. StepError: it cannot be done, or it was refused."""
@@ -213,6 +229,13 @@ class Performer:
 
     def _integration(self, name: str | None) -> Integration | None:
         return None if name is None else self._book.integrations[name]
+
+
+def _answer(config: ServiceAnswerConfig) -> ServiceAnswer:
+    body = config.body
+    raw = b"" if body is None else body.encode() if isinstance(body, str) else _encode(body)
+    after_ms = round(config.after * 1_000)
+    return ServiceAnswer(config.status, raw, after_ms, is_away=bool(config.is_away))
 
 
 def _check(answer: Response) -> None:
