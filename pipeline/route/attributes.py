@@ -1,6 +1,7 @@
 """The attributes of a device in its state: a part a scope, each value with its time.
 
-An older time never overwrites a newer value; what changes nothing writes nothing.
+An older time overwrites a newer value only where a rule says so; what changes nothing writes
+nothing.
 """
 
 from __future__ import annotations
@@ -47,8 +48,10 @@ def change(
     delete: Iterable[str] = (),
     time_ms: int,
     bytes_max: int,
+    overwrite_newer: bool = False,
 ) -> Change | None:
-    """Set and delete attributes as of `time_ms`; None: nothing changed.
+    """Set and delete attributes as of `time_ms`; None: nothing changed. With `overwrite_newer`
+    values that are newer than that are set too.
 
     MessageError: the scope would be larger than `bytes_max` as JSON (code `attributes_limit`), or
     a value cannot be kept (`state`).
@@ -57,8 +60,10 @@ def change(
     now, times = part["values"], part["times"]
     fresh = {}
     for name, value in values.items():
-        if name in now and (times[name] > time_ms or same(now[name], value)):
-            continue
+        if name in now:
+            newer = times[name] > time_ms and not overwrite_newer
+            if newer or same(now[name], value):
+                continue
         fresh[name] = value
     gone = [name for name in delete if name in now and times[name] <= time_ms]
     if not fresh and not gone:

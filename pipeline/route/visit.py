@@ -185,9 +185,15 @@ class Visit:
         turn.state.delete(turn.key, TIMER_PREFIX + timer)
 
     def change_attributes(
-        self, scope: str, values: dict[str, Any], delete: tuple[str, ...] = ()
+        self,
+        scope: str,
+        values: dict[str, Any],
+        delete: tuple[str, ...] = (),
+        *,
+        overwrite_newer: bool = False,
     ) -> bool:
         """Set and delete attributes of the device as of the message's time; False: no change.
+        What is newer than the message stays, unless `overwrite_newer`.
 
         Later nodes see them at once; chains are told of a change when all chains have had the
         message.
@@ -201,6 +207,7 @@ class Visit:
             delete=delete,
             time_ms=self._time_ms,
             bytes_max=turn.work.limits.attributes_bytes_max,
+            overwrite_newer=overwrite_newer,
         )
         if change is None:
             return False

@@ -20,13 +20,18 @@ class Attributes(Part):
     values: TemplateValues = Field(
         description="Names and values, or one expression that gives a mapping."
     )
+    overwrite_newer: bool = Field(
+        default=False,
+        description="Set a value also where it is newer than the message (by its time).",
+    )
 
 
 class SetAttributes(Onward):
     """Sets attributes of the device; those not named stay.
 
     Later nodes see the new values. Where they differ from the old, a message `attributes_updated`
-    enters the chains afterwards. A message that is older than a value (by its time) leaves it.
+    enters the chains afterwards. A message that is older than a value (by its time) leaves it,
+    unless `overwrite_newer`.
 
     - name: remember
       set_attributes: {scope: shared, values: {cooling: true, since: "${message.time}"}}
@@ -42,7 +47,7 @@ class SetAttributes(Onward):
         values = wanted.values(visit.scope)
         if not isinstance(values, dict):
             raise MessageError("the expression of `values` gives no mapping", code="attributes")
-        visit.change_attributes(wanted.scope, values)
+        visit.change_attributes(wanted.scope, values, overwrite_newer=wanted.overwrite_newer)
         return "then"
 
 

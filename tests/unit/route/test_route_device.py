@@ -93,6 +93,24 @@ def test_older_message_overwrites_nothing() -> None:
     assert bench.values("client") == {"version": "2", "new": True}
 
 
+@pytest.mark.parametrize(("told", "kept"), [("", 2), (", overwrite_newer: true", 1)])
+def test_older_message_overwrites_where_told_so(told: str, kept: int) -> None:
+    """A rule's value stays when an older message sets another, unless the rule says otherwise."""
+    chain = f"""
+chain: latest
+on: {{messages: uplink}}
+nodes:
+  - name: keep
+    set_attributes: {{scope: server, values: {{n: "${{telemetry.n}}"}}{told}}}
+"""
+    bench = Bench(rulebook(chain))
+    bench.take(record(uplink(5, telemetry={"n": 2})))
+
+    bench.take(record(uplink(3, telemetry={"n": 1})))
+
+    assert bench.values("server") == {"n": kept}
+
+
 def test_device_clock_ahead_locks_nothing() -> None:
     """A message from the future counts as of when it was received."""
     bench = Bench(rulebook(CLIENT))
