@@ -15,6 +15,7 @@ from pipeline.downlink.stage import DownlinkStage
 from pipeline.errors import UsageError
 from pipeline.metrics import Registry
 from pipeline.model.record import (
+    CAUSE_ID,
     CE_ID,
     EVENT_ID,
     RULES_VERSION,
@@ -83,7 +84,9 @@ def explain_past(
 def find(recorded: Records, wanted: str, tenant: str) -> Past:
     """Look for an id. UsageError: there is none."""
     found = [record for record in recorded.records(DEVICE_EVENTS) if _is(record, wanted)]
-    uplink = next((each for each in recorded.records(UPLINK_RECEIVED) if _is(each, wanted)), None)
+    causes = {wanted, *(record.headers.get(CAUSE_ID, wanted) for record in found)}
+    received = recorded.records(UPLINK_RECEIVED)
+    uplink = next((each for each in received if any(_is(each, cause) for cause in causes)), None)
     mine = [record for record in found if record.key.partition("/")[0] == tenant]
     if not mine and uplink is None:
         whose = f"; it is of the tenant {found[0].key.partition('/')[0]}" if found else ""

@@ -66,11 +66,13 @@ async def test_state_before_is_replayed(rules: Any, scripts: Any, lived: Rehears
 
 
 async def test_by_the_event_alone(rules: Any, scripts: Any, lived: Rehearsal) -> None:
-    """An event's own id finds it; its uplink, which has another id, is not looked for."""
+    """An event's own id finds it, and the uplink that it came of, by its cause."""
     event = await told(rules, scripts, lived, "r2.0")
 
     assert nodes(event) == [["which", "keep", "warm", "remember"], ["which", "tell", "note"]]
-    assert "no uplink as it was received" in event.notes[0]
+    converted = event.told[0]
+    assert isinstance(converted, ScriptRun)
+    assert converted.argument["bytes"] == "1e"
 
 
 async def test_uplink_is_decoded(rules: Any, scripts: Any, lived: Rehearsal) -> None:
