@@ -23,6 +23,7 @@ from pipeline.stream.sqlite import SqliteLog
 from tests.process.program import Program
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
+LETTERS = 10_000  # so many steps that Ctrl-C finds some of them still to do
 ROOT = Path(__file__).parents[2]
 BROKEN = "function decodeUplink(input) { throw new Error('not yet'); }\n"
 MENDED = "function decodeUplink(input) { return {data: {n: input.bytes[0]}}; }\n"
@@ -159,7 +160,7 @@ async def test_ctrl_c_ends_between_two_steps(
     assert program.stop() == 0
     with SqliteLog.open(program.data / "funicular.db") as log:
         (first, *_) = log.scan(topics.DEAD_LETTER)
-        more = [msg_of(first) for _ in range(3_000)]
+        more = [msg_of(first) for _ in range(LETTERS)]
         log.append_blocking(more)
     running = await asyncio.to_thread(
         subprocess.Popen,
@@ -178,14 +179,14 @@ async def test_ctrl_c_ends_between_two_steps(
     assert b"the same command goes on" in err
     steps = [orjson.loads(line) for line in out.splitlines()]
     done = 100 + sum(len(step["done"]) for step in steps)
-    assert done < 3_010
+    assert done < LETTERS + 10
     handled = sum(one["fate"] == "replayed" for one in letters(program))
     assert handled == done
     rest = command(program, "replay", "--all")
-    assert rest.stdout == f"replayed {3_010 - done}\n".encode()
+    assert rest.stdout == f"replayed {LETTERS + 10 - done}\n".encode()
     shelf = EmbeddedShelf(program.data / "funicular.db")
     sent = [one for one in shelf.records(topics.UPLINK_RECEIVED) if "replay" in one.headers]
-    assert len(sent) == 3_010, "each once"
+    assert len(sent) == LETTERS + 10, "each once"
     assert LogLetters(shelf, lambda: 0).get("0-0") is not None
 
 
