@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RetryableError
 from pipeline.rulebook.mqtt_broker import MqttBrokerConfig
+from pipeline.rulebook.tls import tls_context
 
 if TYPE_CHECKING:
     import aiomqtt
@@ -136,16 +137,9 @@ def _properties(session_expiry_s: float | None, receive_max: int | None) -> Any:
 def _tls(config: MqttBrokerConfig) -> ssl.SSLContext | None:
     if not config.secure:
         return None
-    tls = config.tls
     try:
-        context = ssl.create_default_context(cafile=(tls and tls.ca_file) or None)
-        context.sslsocket_class = _Socket
-        if tls is not None and tls.certificate_file:
-            password = tls.key_password.get_secret_value() if tls.key_password else ""
-            # A function, so that OpenSSL never asks on the terminal.
-            context.load_cert_chain(
-                tls.certificate_file, tls.key_file or None, password=lambda: password
-            )
-    except (OSError, ssl.SSLError) as error:
-        raise BrokerError(f"a certificate of the connection cannot be used: {error}") from None
+        context = tls_context(config.tls)
+    except RetryableError as error:
+        raise BrokerError(error.message) from None
+    context.sslsocket_class = _Socket
     return context

@@ -18,12 +18,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from pipeline.rulebook.tls import TlsConfig
 from pipeline.sink.formats.cloudevents import CloudEventsFormat
 from pipeline.sink.formats.template import TemplateFormat
 from pipeline.sink.formats.ttn_v2 import TtnV2Format
 from pipeline.sink.formats.tts_v3 import TtsV3Format
 from pipeline.sink.retry import RetryConfig
-from pipeline.sink.tls import TlsConfig
 from pipeline.sink.transport import TransportType, transports
 
 _INTRO = """\

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from pipeline.rulebook.duration import Duration
+from pipeline.rulebook.tls import TlsConfig
 
 LIBRARY = "aiomqtt"
 PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -25,23 +26,6 @@ NAME_LENGTH_MAX = 256
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class MqttTlsConfig(_Part):
-    """Paths of PEM files: whose certificates to trust, and our own. Without `ca_file` it is
-    the system's.
-    """
-
-    ca_file: str = ""
-    certificate_file: str = ""
-    key_file: str = ""
-    key_password: SecretStr | None = None
-
-    @model_validator(mode="after")
-    def _go_together(self) -> Self:
-        if self.key_file and not self.certificate_file:
-            raise ValueError("`key_file` is that of a `certificate_file`: set both")
-        return self
 
 
 class MqttBrokerConfig(_Part):
@@ -56,7 +40,7 @@ class MqttBrokerConfig(_Part):
     client_id: Annotated[str, StringConstraints(max_length=NAME_LENGTH_MAX)] = ""
     keepalive: Annotated[Duration, Field(ge=1, le=3_600)] = 30.0
     connect_timeout: Annotated[Duration, Field(gt=0, le=120)] = 10.0
-    tls: MqttTlsConfig | None = None
+    tls: TlsConfig | None = None
 
     @field_validator("server")
     @classmethod

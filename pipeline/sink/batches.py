@@ -30,6 +30,18 @@ def too_large(size: int, limit: int) -> MessageError:
     )
 
 
+async def one_by_one(
+    batch: Sequence[Delivery], send: Callable[[Delivery], Awaitable[Result]]
+) -> list[Result]:
+    """Send each, in order; past one that is postponed none is tried, and all have its result."""
+    results: list[Result] = []
+    for delivery in batch:
+        results.append(await send(delivery))
+        if results[-1].verdict is Verdict.POSTPONED:
+            break
+    return [*results, *results[-1:] * (len(batch) - len(results))]
+
+
 def make_all(
     batch: Sequence[Delivery], make: Callable[[Delivery], Made]
 ) -> tuple[list[Made], list[Result]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import ssl
 from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -19,6 +18,7 @@ import msgspec
 from pipeline import __version__
 from pipeline.errors import MessageError, RetryableError
 from pipeline.model.http import Call
+from pipeline.rulebook.tls import TlsConfig, tls_context
 from pipeline.sink.connections import connections, request_of
 from pipeline.sink.settings import SinkSettings
 from pipeline.sink.transport import DELIVERED, Result, Verdict
@@ -69,7 +69,7 @@ class Caller:
         *,
         timeout_s: float,
         settings: SinkSettings | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: TlsConfig | None = None,
     ) -> None:
         self._timeout_s = timeout_s
         self._settings = settings or SinkSettings()
@@ -77,9 +77,10 @@ class Caller:
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
-        """Read the certificates; connects to nothing yet."""
+        """Read the certificates; connects to nothing yet. RetryableError: they cannot be used."""
         if self._session is None:
-            self._session = connections(self._settings.outward, self._tls)
+            context = None if self._tls is None else tls_context(self._tls)
+            self._session = connections(self._settings.outward, context)
 
     async def close(self) -> None:
         """Close all connections; a call under way ends."""

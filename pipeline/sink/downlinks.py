@@ -19,6 +19,7 @@ from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call
 from pipeline.model.uplink import Link
 from pipeline.rulebook.book import Integration
+from pipeline.sink.batches import one_by_one
 from pipeline.sink.calls import DENIED, USER_AGENT, Caller, blot, judge, unanswered
 from pipeline.sink.transport import Context, Result, Verdict
 
@@ -62,12 +63,7 @@ class DownlinkTransport:
 
     async def deliver(self, batch: Sequence[Delivery]) -> list[Result]:
         """Hand each downlink over, in order; past one that is postponed, none is tried."""
-        results: list[Result] = []
-        for delivery in batch:
-            results.append(await self._hand_over(delivery))
-            if results[-1].verdict is Verdict.POSTPONED:
-                break
-        return [*results, *results[-1:] * (len(batch) - len(results))]
+        return await one_by_one(batch, self._hand_over)
 
     async def _hand_over(self, delivery: Delivery) -> Result:
         if delivery.downlink is None and not delivery.clear:

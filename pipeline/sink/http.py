@@ -18,13 +18,14 @@ from pipeline.errors import MessageError, RetryableError
 from pipeline.integrations.dialect import path_segment
 from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call
+from pipeline.rulebook.tls import TlsConfig
+from pipeline.sink.batches import one_by_one
 from pipeline.sink.calls import USER_AGENT, Caller, answered, judge, unanswered
 from pipeline.sink.formats.cloudevents import BATCH, STRUCTURED, http_headers
 from pipeline.sink.formats.format import PLAIN, Format
 from pipeline.sink.naming import Name, check_name
 from pipeline.sink.retry import RetryConfig, Seconds
 from pipeline.sink.signing import Secrets, Signer
-from pipeline.sink.tls import TlsConfig, tls_context
 from pipeline.sink.transport import Context, Result, Verdict
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a header's name: RFC 9110, 5.6.2
@@ -120,7 +121,7 @@ class HttpSink:
         self.deliveries_max = config.batch
         self.concurrency = config.concurrency
         self.retry = config.retry
-        self._caller: Caller | None = None
+        self._caller = Caller(timeout_s=config.timeout, settings=context.settings, tls=config.tls)
         self._signer = Signer([secret.get_secret_value() for secret in config.sign])
         # Where each device has its own address, one that is gone says nothing of the others.
         self._url = Name(config.url, path_segment)
@@ -136,20 +137,11 @@ class HttpSink:
 
     async def open(self) -> None:
         """Read the certificates. RetryableError: they cannot be used."""
-        if self._caller is None:
-            config = self._config
-            self._caller = Caller(
-                timeout_s=config.timeout,
-                settings=self._context.settings,
-                tls=tls_context(config.tls) if config.tls else None,
-            )
         await self._caller.open()
 
     async def close(self) -> None:
         """Close the connections."""
-        caller, self._caller = self._caller, None
-        if caller is not None:
-            await caller.close()
+        await self._caller.close()
 
     async def deliver(self, batch: Sequence[Delivery]) -> list[Result]:
         """Send one request, or, where an array was refused, several in order; one each where a
@@ -169,15 +161,13 @@ class HttpSink:
         return [*first, *await self.deliver(batch[half:])]
 
     async def _one_by_one(self, batch: Sequence[Delivery]) -> list[Result]:
-        results: list[Result] = []
-        for delivery in batch:
-            results += await self.deliver([delivery])
-            if results[-1].verdict is Verdict.POSTPONED:
-                break
-        return [*results, *results[-1:] * (len(batch) - len(results))]
+        return await one_by_one(batch, self._alone)
+
+    async def _alone(self, delivery: Delivery) -> Result:
+        (result,) = await self.deliver([delivery])
+        return result
 
     async def _send(self, batch: Sequence[Delivery]) -> Result:
-        assert self._caller is not None, "open() comes first"
         try:
             answer = await self._caller.call(self._call(batch))
         except RetryableError as error:

@@ -20,12 +20,12 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from pipeline.errors import MessageError, RetryableError
 from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call
+from pipeline.rulebook.tls import TlsConfig
 from pipeline.sink.batches import make_all, merge, too_large, write_halving
 from pipeline.sink.calls import USER_AGENT, Caller, judge, unanswered
 from pipeline.sink.formats.shaped import time_ms, whole_message
 from pipeline.sink.naming import Name, check_name
 from pipeline.sink.retry import ByteCount, RetryConfig, Seconds
-from pipeline.sink.tls import TlsConfig, tls_context
 from pipeline.sink.transport import Context, Result, Verdict
 
 STRING_BYTES_MAX = 65_536  # of a field (64 KiB)
@@ -134,23 +134,15 @@ class InfluxdbSink:
         self.concurrency = config.concurrency
         self.retry = config.retry
         self._url, self._headers, self._secrets = _address(config)
-        self._caller: Caller | None = None
+        self._caller = Caller(timeout_s=config.timeout, settings=context.settings, tls=config.tls)
 
     async def open(self) -> None:
         """Make the connection pool. RetryableError: a certificate cannot be used."""
-        if self._caller is None:
-            config = self._config
-            tls = tls_context(config.tls) if config.tls is not None else None
-            self._caller = Caller(
-                timeout_s=config.timeout, settings=self._context.settings, tls=tls
-            )
-            await self._caller.open()
+        await self._caller.open()
 
     async def close(self) -> None:
         """Close the connections."""
-        caller, self._caller = self._caller, None
-        if caller is not None:
-            await caller.close()
+        await self._caller.close()
 
     async def deliver(self, batch: Sequence[Delivery]) -> list[Result]:
         """Write all points in one request; where some are refused, in halves."""
@@ -179,7 +171,6 @@ class InfluxdbSink:
 
     async def _write(self, lines: Sequence[bytes]) -> None:
         """MessageError: a point is refused. What InfluxDB took of such a request it takes again."""
-        assert self._caller is not None
         call = Call(url=self._url, body=b"\n".join(lines), headers=self._headers)
         try:
             answer = await self._caller.call(call)

@@ -17,12 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from pipeline.errors import MessageError, RetryableError
 from pipeline.model.delivery import Delivery
 from pipeline.model.record import CONTENT_TYPE
+from pipeline.rulebook.tls import TlsConfig, tls_context
 from pipeline.sink.batches import in_order, make_all, merge, refused, too_large
 from pipeline.sink.formats.format import PLAIN, Format
 from pipeline.sink.library import check_library
 from pipeline.sink.naming import Name, check_name
 from pipeline.sink.retry import ByteCount, RetryConfig, Seconds
-from pipeline.sink.tls import TlsConfig, tls_context
 from pipeline.sink.transport import DELIVERED, Context, Result, Verdict
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from pipeline.model.mqtt import Publication
 from pipeline.model.uplink import Link
 from pipeline.mqtt_client import BrokerError, client_of, connected, said
 from pipeline.rulebook.book import Integration
+from pipeline.sink.batches import one_by_one
 from pipeline.sink.transport import Context, Result, Verdict
 
 if TYPE_CHECKING:
@@ -67,12 +68,7 @@ class MqttDownlinkTransport:
 
     async def deliver(self, batch: Sequence[Delivery]) -> list[Result]:
         """Publish each, in order; past one that is postponed, none is tried."""
-        results: list[Result] = []
-        for delivery in batch:
-            results.append(await self._hand_over(delivery))
-            if results[-1].verdict is Verdict.POSTPONED:
-                break
-        return [*results, *results[-1:] * (len(batch) - len(results))]
+        return await one_by_one(batch, self._hand_over)
 
     async def _hand_over(self, delivery: Delivery) -> Result:
         if delivery.downlink is None:

@@ -19,12 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from pipeline.errors import MessageError, RetryableError
 from pipeline.model.delivery import Delivery
+from pipeline.rulebook.tls import TlsConfig, tls_context
 from pipeline.sink.batches import make_all, merge, too_large, write_halving
 from pipeline.sink.formats.format import PLAIN, Format
 from pipeline.sink.formats.shaped import time_ms
 from pipeline.sink.library import check_library
 from pipeline.sink.retry import ByteCount, RetryConfig, Seconds
-from pipeline.sink.tls import TlsConfig, tls_context
 from pipeline.sink.transport import Context, Result
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from pipeline.errors import RetryableError
 from pipeline.model.delivery import Delivery
+from pipeline.rulebook.tls import TlsConfig
 from pipeline.sink.batches import make_all, merge, too_large
 from pipeline.sink.formats.format import PLAIN, Format
 from pipeline.sink.formats.shaped import time_text
 from pipeline.sink.library import check_library
 from pipeline.sink.naming import Name, check_name
 from pipeline.sink.retry import ByteCount, RetryConfig, Seconds
-from pipeline.sink.tls import TlsConfig
 from pipeline.sink.transport import DELIVERED, Context, Result, Verdict
 
 if TYPE_CHECKING:

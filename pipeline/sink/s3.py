@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from pipeline.errors import RetryableError
 from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call
+from pipeline.rulebook.tls import TlsConfig
 from pipeline.sink.batches import make_all, merge
 from pipeline.sink.calls import USER_AGENT, Caller, judge, unanswered
 from pipeline.sink.formats.format import PLAIN, Format
@@ -30,7 +31,6 @@ from pipeline.sink.formats.shaped import time_text
 from pipeline.sink.library import check_library
 from pipeline.sink.naming import check_name
 from pipeline.sink.retry import ByteCount, RetryConfig, Seconds
-from pipeline.sink.tls import TlsConfig, tls_context
 from pipeline.sink.transport import DELIVERED, Context, Result, Verdict
 
 _LEVEL = 6  # gzip's own default: half the size of level 1, at a third of its speed
@@ -140,20 +140,14 @@ class S3Sink:
         self.deliveries_max = self._records_max
         self.concurrency = max(1, settings.waiting_records_max)
         self.retry = config.retry
-        self._caller: Caller | None = None
+        self._caller = Caller(timeout_s=config.timeout, settings=context.settings, tls=config.tls)
         self._open: _Open | None = None
         self._writing: set[asyncio.Task[None]] = set()
         self._place = _Place(config, context)
 
     async def open(self) -> None:
         """Make the connection pool. RetryableError: a certificate cannot be used."""
-        if self._caller is None:
-            config = self._config
-            tls = tls_context(config.tls) if config.tls is not None else None
-            self._caller = Caller(
-                timeout_s=config.timeout, settings=self._context.settings, tls=tls
-            )
-            await self._caller.open()
+        await self._caller.open()
 
     async def close(self) -> None:
         """Close the connections; what was not stored is given up."""
@@ -165,9 +159,7 @@ class S3Sink:
         for task in writing:
             task.cancel()
         await asyncio.gather(*writing, return_exceptions=True)
-        caller, self._caller = self._caller, None
-        if caller is not None:
-            await caller.close()
+        await self._caller.close()
 
     async def deliver(self, batch: Sequence[Delivery]) -> list[Result]:
         """Put all into the object that is open, and wait until it is stored."""
@@ -230,7 +222,6 @@ class S3Sink:
             # take half a second.
             content = await asyncio.to_thread(gzip.compress, content, _LEVEL, mtime=0)
         call = self._place.put(content, [name for name, _ in one.lines], zipped=zipped)
-        assert self._caller is not None
         try:
             answer = await self._caller.call(call)
         except RetryableError as error:

@@ -20,14 +20,14 @@ from pipeline.errors import MessageError, RetryableError
 from pipeline.integrations.dialect import path_segment
 from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call
-from pipeline.sink.batches import refused
+from pipeline.rulebook.tls import TlsConfig
+from pipeline.sink.batches import one_by_one, refused
 from pipeline.sink.calls import USER_AGENT, Caller, judge, unanswered
 from pipeline.sink.formats.shaped import encode, origin_of, time_ms, whole_message
 from pipeline.sink.formats.template import TemplateFormat
 from pipeline.sink.mqtt import Message, MqttConfig, MqttSink
 from pipeline.sink.retry import RetryConfig, Seconds
-from pipeline.sink.tls import TlsConfig, tls_context
-from pipeline.sink.transport import Context, Result, Transport, Verdict
+from pipeline.sink.transport import Context, Result, Transport
 
 ATTRIBUTES = "attributes_updated"
 _SCHEMES = {"gateway": ("mqtt", "mqtts"), "device": ("http", "https")}
@@ -143,36 +143,22 @@ class _Devices:
         self.deliveries_max = 1
         self.concurrency = config.concurrency
         self.retry = config.retry
-        self._caller: Caller | None = None
+        self._caller = Caller(timeout_s=config.timeout, settings=context.settings, tls=config.tls)
 
     async def open(self) -> None:
         """Make the connection pool. RetryableError: a certificate cannot be used."""
-        if self._caller is None:
-            config = self._config
-            tls = tls_context(config.tls) if config.tls is not None else None
-            self._caller = Caller(
-                timeout_s=config.timeout, settings=self._context.settings, tls=tls
-            )
-            await self._caller.open()
+        await self._caller.open()
 
     async def close(self) -> None:
         """Close the connections."""
-        caller, self._caller = self._caller, None
-        if caller is not None:
-            await caller.close()
+        await self._caller.close()
 
     async def deliver(self, batch: Sequence[Delivery]) -> list[Result]:
         """Send each, in order; past one that is postponed, none is tried."""
         await self.open()
-        results: list[Result] = []
-        for delivery in batch:
-            results.append(await self._send(delivery))
-            if results[-1].verdict is Verdict.POSTPONED:
-                break
-        return [*results, *results[-1:] * (len(batch) - len(results))]
+        return await one_by_one(batch, self._send)
 
     async def _send(self, delivery: Delivery) -> Result:
-        assert self._caller is not None
         try:
             token = self._token(delivery).body.decode()
             what = "attributes" if _is_attributes(delivery) else "telemetry"

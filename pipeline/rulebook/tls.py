@@ -1,4 +1,6 @@
-"""`tls:` of a sink: whose certificates it trusts, and its own. Out: a context of `ssl`."""
+"""`tls:` of a sink or a broker: whose certificates are trusted, and our own. Out: a context of
+`ssl`.
+"""
 
 from __future__ import annotations
 
