@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,23 +159,16 @@ def _state(recorded: Any) -> Begin:
 def _moment(text: str | None) -> int:
     """Return a moment in epoch milliseconds, 0 where none is given."""
     from pipeline.errors import UsageError
-    from pipeline.rulebook.duration import parse_duration
+    from pipeline.rulebook.moment import parse_moment
 
     if text is None:
         return 0
     try:
-        return time.time_ns() // 1_000_000 - round(parse_duration(text) * 1_000)
+        return parse_moment(text, time.time_ns() // 1_000_000)
     except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
         raise UsageError(
             f"`{text}` is no time: write 2026-01-31T12:00:00Z, or 6h for six hours ago"
-        )
-    return round(moment.timestamp() * 1_000)
+        ) from None
 
 
 @contextmanager

@@ -62,7 +62,7 @@ class Handler:
             outputs, changes = self._bury_oversize(partition, portion, now_ms)
         else:
             outputs, changes = self._handle(partition, portion, now_ms)
-        outputs = [self._addressed(out, now_ms) for out in outputs]
+        outputs = [self._addressed(out, now_ms) if out.topic == REPLY else out for out in outputs]
         outputs += [self._misplaced(record, now_ms) for record in portion.misplaced]
         partition.now_ms = now_ms
         partition.rules = rules
@@ -103,7 +103,7 @@ class Handler:
         """Return an output, or its dead letter where it is an answer to nowhere: the header
         `reply_to` of a foreign producer says what it likes, and no transaction with it would end.
         """
-        if out.partition is None or out.topic != REPLY or 0 <= out.partition < self.replies:
+        if out.partition is None or 0 <= out.partition < self.replies:
             return out
         return bury(
             Record(out.topic, out.partition, -1, now_ms, out.key, out.value, out.headers),
