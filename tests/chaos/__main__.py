@@ -6,6 +6,9 @@ they come from), a worker for each job, and load of every dialect. Prints a tabl
 what was answered 2xx, what of it is missing or doubled anywhere up to the sinks, downlinks that two
 uplinks carried unflagged, and the seconds from a fault until each device is served again. The
 exit code is 1 where anything does not add up.
+
+The long form takes hours: each case has brokers and an account of its own, and `--json FILE` keeps
+what was found after each of them, so that a run that was ended goes on where it stood.
 """
 
 from __future__ import annotations
@@ -20,11 +23,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 
-import orjson
+import msgspec
 
 from pipeline.stream.kafka_settings import KafkaSettings
 from tests.chaos.account import Account, account, check_state
@@ -55,6 +58,43 @@ class Row:
     duplicates: int = 0
     shared: int = 0
     complaints: tuple[str, ...] = ()
+
+
+@dataclass
+class Found:
+    """All that was found; what `--json` holds."""
+
+    cases: list[Row] = field(default_factory=list)
+    takeover: Takeover | None = None
+    broken: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, file: Path | None) -> Found:
+        """Return what an earlier run left there."""
+        if file is None or not file.exists():
+            return cls()
+        return msgspec.json.decode(file.read_bytes(), type=cls)
+
+    def write(self, file: Path | None) -> None:
+        """Keep it."""
+        if file is not None:
+            file.write_bytes(msgspec.json.encode(self))
+
+    def has(self, name: str, brokers: int) -> bool:
+        """Tell whether a case was run on so many brokers."""
+        return any((row.case, row.brokers) == (name, brokers) for row in self.cases)
+
+    def said(self) -> str:
+        """Return it for people."""
+        said = [table(self.cases)] if self.cases else []
+        if self.takeover is not None:
+            taken = self.takeover
+            said.append(
+                f"takeover: {taken.devices} devices filled in {taken.fill_s:.1f} s; new worker"
+                f" ready after {taken.start_s:.1f} s, all served after {taken.takeover_s:.1f} s"
+            )
+        said += [f"BROKEN: {each}" for each in self.broken]
+        return "\n".join(said)
 
 
 async def run_case(crew: Crew, name: str, case: Case, sizes: Sizes) -> Row:
@@ -169,7 +209,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, help="of each kind of worker")
     parser.add_argument("--rounds", type=int, help="of every other case")
     parser.add_argument("--devices", type=int, default=DEVICES, help="for takeover")
-    parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("--json", type=Path, help="keep the figures there; go on where it stands")
     return parser.parse_args()
 
 
@@ -194,31 +234,27 @@ async def run_takeover(options: argparse.Namespace) -> Takeover:
 
 async def run(options: argparse.Namespace) -> int:
     """Run what was asked for; return the exit code."""
-    rows: list[Row] = []
-    broken: list[str] = []
+    found = Found.read(options.json)
     only = options.only or []
     for count in [options.brokers] if options.brokers else (1, 3):
         wanted = cases(count, short=options.short and not only)
-        wanted = {name: case for name, case in wanted.items() if not only or name in only}
-        if wanted:
-            more, faults = await run_cluster(count, wanted, options, sizes_of(options))
-            show(table(more))
-            rows += more
-            broken += faults
-    taken = None
-    if "takeover" in only or not (only or options.short):
-        taken = await run_takeover(options)
-        show(
-            f"takeover: {taken.devices} devices filled in {taken.fill_s:.1f} s; new worker ready "
-            f"after {taken.start_s:.1f} s, all served after {taken.takeover_s:.1f} s"
-        )
-    for each in broken:
-        show(f"BROKEN: {each}")
-    if options.json:
-        figures = {"cases": rows, "takeover": taken and asdict(taken), "broken": broken}
-        options.json.write_bytes(orjson.dumps(figures))
-    lost = sum(row.missing + row.duplicates + row.shared for row in rows)
-    return 1 if broken or lost else 0
+        wanted = {
+            name: case
+            for name, case in wanted.items()
+            if (not only or name in only) and not found.has(name, count)
+        }
+        together = [wanted] if options.short else [{name: wanted[name]} for name in wanted]
+        for part in filter(None, together):
+            rows, broken = await run_cluster(count, part, options, sizes_of(options))
+            found.cases += rows
+            found.broken += broken
+            found.write(options.json)
+    if found.takeover is None and ("takeover" in only or not (only or options.short)):
+        found.takeover = await run_takeover(options)
+        found.write(options.json)
+    show(found.said())
+    lost = sum(row.missing + row.duplicates + row.shared for row in found.cases)
+    return 1 if found.broken or lost else 0
 
 
 def main() -> int:

@@ -44,6 +44,7 @@ class Crew:
         self.brokers = brokers
         self.folder = folder
         self.senders = senders
+        self.pause_s = pause_s
         self.ledger = Ledger(rest_s=0.1, pause_s=pause_s)
         self.prefix = "chaos."
         self.archive = folder / "archive.jsonl"
@@ -171,12 +172,14 @@ class Crew:
         try:
             await asyncio.sleep(0.5)
             await faults()
+            self.ledger.pause_s = 0  # faults have a pace at which each shows; what is left has none
             while len(self.ledger.accepted) - first < messages:
                 self._watch()
                 await asyncio.sleep(0.1)
         finally:
             enough.set()
             await asyncio.gather(*load)
+            self.ledger.pause_s = self.pause_s
         return await self.drained()
 
     async def drained(self) -> float:
