@@ -18,15 +18,13 @@ def new() -> None:
 @new.command()
 @click.argument("name")
 @click.option("--dialect", required=True, help="The network server, as chirpstack or tts_v3.")
-@click.option("--transport", type=click.Choice(["http", "mqtt"]), default=None,
-              help="How its messages come; by default the dialect's usual way.")  # fmt: skip
+@click.option("--transport", default="",
+              help="As http, mqtt, kafka; by default the dialect's usual way.")  # fmt: skip
 @click.option("--rules", "-r", type=FOLDER, default="rules", envvar="FUNICULAR_RULES",
               show_default=True, help="The rules folder to write to.")  # fmt: skip
 @json_option
 @telling
-def integration(
-    *, name: str, dialect: str, transport: str | None, rules: Path, as_json: bool
-) -> None:
+def integration(*, name: str, dialect: str, transport: str, rules: Path, as_json: bool) -> None:
     """Write integrations/NAME.yaml, to be filled in.
 
     \b
@@ -34,10 +32,12 @@ def integration(
       funicular new integration meters --dialect sigfox
       funicular new integration barn --dialect chirpstack --transport mqtt
     """
+    from pipeline.ingest.source import connection_models
     from pipeline.integrations.dialect import dialects
     from pipeline.rehearse.new_integration import dialect_of, new_integration, write_new
 
-    text = new_integration(name, dialect_of(dialects(), dialect), transport or "")
+    chosen = dialect_of(dialects(), dialect)
+    text = new_integration(name, chosen, transport, transports=connection_models())
     path = write_new(rules, name, text)
     if as_json:
         json_line({"integration": name, "file": str(path)})

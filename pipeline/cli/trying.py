@@ -10,7 +10,6 @@ import click
 
 from pipeline.cli.speaking import (
     FAILED,
-    USERS_MISTAKE,
     fail,
     json_line,
     json_option,
@@ -168,7 +167,7 @@ def send(
     """
     from pipeline.rehearse.payload import payload_of
     from pipeline.rehearse.post import integration_of, post, request_of_body
-    from pipeline.rehearse.publish import publish
+    from pipeline.rehearse.sending import send_samples
 
     with rulebooks(rules) as (books, _):
         chosen = integration_of(one_book(books), integration)
@@ -180,12 +179,10 @@ def send(
         "counter": counter,
         "interval_s": interval,
     }
-    if chosen.transport == "mqtt":
-        sent = publish(chosen, **what)
-    elif chosen.connection is None:
+    if chosen.connection is None:
         sent = post(chosen, address, **what)
     else:
-        fail(f"nothing can be sent to an integration over {chosen.transport}", USERS_MISTAKE)
+        sent = send_samples(chosen, **what)
     refused = 0
     for posted in sent:
         refused += not posted.ok

@@ -15,11 +15,10 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol
 
-from pydantic import BaseModel
-
 from pipeline.errors import RetryableError
 from pipeline.model.http import Request
 from pipeline.rulebook.book import Integration
+from pipeline.rulebook.connection_config import ConnectionConfig
 
 
 class SourceError(RetryableError):
@@ -79,8 +78,8 @@ class SourceType(Protocol):
 
     name: ClassVar[str]
     """As in `transport:` of an integration's YAML; the file's name."""
-    Config: ClassVar[type[BaseModel]]
-    """The integration's `connection:`: frozen, refuses unknown keys."""
+    Config: ClassVar[type[ConnectionConfig]]
+    """The integration's `connection:`."""
 
     def __call__(self, config: Any, context: Context) -> Source:
         """Return a source that does nothing before `run`."""
@@ -102,6 +101,6 @@ def sources() -> dict[str, SourceType]:
     return found
 
 
-def connection_models() -> dict[str, type[BaseModel]]:
+def connection_models() -> dict[str, type[ConnectionConfig]]:
     """Return each source's Config by name, for the rulebook's catalogue."""
     return {name: source.Config for name, source in sources().items()}

@@ -14,17 +14,13 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from pipeline.errors import UsageError
-from pipeline.integrations.dialect import Dialect, OverMqtt
+from pipeline.integrations.dialect import Dialect
 from pipeline.rulebook.catalogue import suggest
 from pipeline.rulebook.connection import HTTP
+from pipeline.rulebook.connection_config import ConnectionConfig
 from pipeline.rulebook.folder import NAME, NAME_RULE
 
 MQTT = "mqtt"
-TRANSPORTS = (HTTP, MQTT)
-_SERVERS = {
-    "tts_v3": "mqtts://eu1.cloud.thethings.network:8883",
-    "ttn_v2": "mqtts://eu.thethings.network:8883",
-}
 # A template that says what the dialect `mqtt` needs; the user's topics are others.
 _NEEDED = {MQTT: "  topic: sensors/{device_id}/{kind}   # yours; `{kind}` may be left out"}
 
@@ -38,20 +34,33 @@ def dialect_of(dialects: Mapping[str, Dialect], name: str) -> Dialect:
     return dialects[name]
 
 
-def new_integration(name: str, dialect: Dialect, transport: str = "") -> str:
+def new_integration(
+    name: str,
+    dialect: Dialect,
+    transport: str = "",
+    *,
+    transports: Mapping[str, type[ConnectionConfig]],
+) -> str:
     """Return the YAML. `transport` empty: the dialect's usual one. UsageError: the name cannot
-    be one, or the dialect does not come that way.
+    be one, there is no such transport, or the dialect does not come that way.
     """
     if not NAME.fullmatch(name):
         raise UsageError(f"`{name}` cannot be a name: {NAME_RULE}", code="name")
     chosen = transport or (MQTT if dialect.name == MQTT else HTTP)
-    if chosen == MQTT and not isinstance(dialect, OverMqtt):
-        raise UsageError(f"{dialect.name} does not come over MQTT", code="transport")
+    if chosen not in {HTTP, *transports}:
+        listed = ", ".join([HTTP, *sorted(transports)])
+        raise UsageError(f"there is no transport `{chosen}`: there are {listed}", code="transport")
+    if chosen != HTTP and (refused := transports[chosen].carries(dialect)):
+        raise UsageError(refused[0].message, code="transport")
     if chosen == HTTP and dialect.name == MQTT:
         raise UsageError("the dialect `mqtt` comes over MQTT alone", code="transport")
     lines = [*_about(dialect), f"dialect: {dialect.name}"]
     variable = re.sub(r"[^A-Z0-9]", "_", name.upper())
-    lines += _connection(dialect, variable) if chosen == MQTT else _door(dialect, variable)
+    if chosen == HTTP:
+        lines += _door(dialect, variable)
+    else:
+        given = transports[chosen].template(dialect, variable)
+        lines += [f"transport: {chosen}", "connection:", *given]
     names = ", ".join(f"{{{each}}}" for each in dialect.device_variables)
     lines += [
         "# converter: vendor/model     # makes telemetry of the payload",
@@ -91,24 +100,6 @@ def _door(dialect: Dialect, variable: str) -> list[str]:
     else:
         secret = [f'  bearer: "${{env:{variable}_KEY}}"']
     return ["authentication:   # what the network server shows; a secret of your own", *secret]
-
-
-def _connection(dialect: Dialect, variable: str) -> list[str]:
-    server = _SERVERS.get(dialect.name, "mqtts://broker.example.com:8883")
-    qos = "0   # The Things Stack has no other" if dialect.name == "tts_v3" else "1"
-    return [
-        "transport: mqtt",
-        "connection:",
-        f"  server: {server}   # mqtt:// without TLS",
-        f'  user: "${{env:{variable}_USER}}"',
-        f'  password: "${{env:{variable}_PASSWORD}}"',
-        f"  qos: {qos}",
-        "  # tls: {ca_file: ca.pem, certificate_file: own.pem, key_file: own.key}",
-        '  # version: "5"',
-        "  # topics: [a/filter/#]      # by default the dialect's own",
-        "  # silence_max: 1h           # so long without a message is a fault",
-        "  # share: funicular          # several workers; the order of messages is not kept then",
-    ]
 
 
 def _options(model: type[BaseModel], *, needed: str) -> list[str]:

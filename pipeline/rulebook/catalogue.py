@@ -10,12 +10,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel
 
 from pipeline.integrations.dialect import Dialect
 from pipeline.ports import Script
+
+if TYPE_CHECKING:
+    from pipeline.rulebook.connection_config import ConnectionConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ class Catalogue:
     # of a config whether it `decodes` and `encodes`.
     codecs: Mapping[str, Any] = field(default_factory=dict)
     # How messages come where they are not posted: transport name → the model of `connection:`.
-    transports: Mapping[str, type[BaseModel]] = field(default_factory=dict)
+    transports: Mapping[str, type[ConnectionConfig]] = field(default_factory=dict)
     # Templates of sinks that come with Funicular: name → YAML; a folder's own count more.
     templates: Mapping[str, bytes] = field(default_factory=dict)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -16,10 +16,17 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.integrations.dialect import Dialect, OverMqtt
+from pipeline.rulebook.catalogue import Problem
+from pipeline.rulebook.connection_config import ConnectionConfig
 from pipeline.rulebook.duration import Duration
 from pipeline.rulebook.tls import TlsConfig
 
 LIBRARY = "aiomqtt"
+_SERVERS = {
+    "tts_v3": "mqtts://eu1.cloud.thethings.network:8883",
+    "ttn_v2": "mqtts://eu.thethings.network:8883",
+}
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 NAME_LENGTH_MAX = 256
 
@@ -91,7 +98,7 @@ class MqttBrokerConfig(_Part):
         return urlsplit(self.server).port or PORTS[urlsplit(self.server).scheme]
 
 
-class MqttSourceConfig(MqttBrokerConfig):
+class MqttSourceConfig(MqttBrokerConfig, ConnectionConfig):
     """An integration's `connection:`, with `transport: mqtt`.
 
     `topics`: filters; without them the dialect's. `qos` 1: a message is acknowledged once it is
@@ -135,3 +142,41 @@ class MqttSourceConfig(MqttBrokerConfig):
     @classmethod
     def _a_number(cls, qos: object) -> object:
         return int(qos) if isinstance(qos, str) and qos in ("0", "1") else qos
+
+    @classmethod
+    def carries(cls, dialect: Dialect) -> list[Problem]:
+        """See `ConnectionConfig`."""
+        if isinstance(dialect, OverMqtt):
+            return []
+        message = f"{dialect.name} does not come over MQTT"
+        return [Problem(("transport",), message, "for topics of your own: `mqtt`", 0)]
+
+    def together(self, dialect: Dialect, options: Any) -> list[Problem]:
+        """See `ConnectionConfig`."""
+        if not self.topics and isinstance(dialect, OverMqtt) and not dialect.topics(options):
+            hint = "write filters under `topics`, or a template under `options: topic`"
+            return [Problem(("connection",), "names no topic to subscribe to", hint, 0)]
+        if self.share:
+            message = (
+                "workers that share a subscription get a device's messages side by side: their"
+                " order is not kept"
+            )
+            return [Problem(("connection", "share"), message, "", 0, warns=True)]
+        return []
+
+    @classmethod
+    def template(cls, dialect: Dialect, variable: str) -> list[str]:
+        """See `ConnectionConfig`."""
+        server = _SERVERS.get(dialect.name, "mqtts://broker.example.com:8883")
+        qos = "0   # The Things Stack has no other" if dialect.name == "tts_v3" else "1"
+        return [
+            f"  server: {server}   # mqtt:// without TLS",
+            f'  user: "${{env:{variable}_USER}}"',
+            f'  password: "${{env:{variable}_PASSWORD}}"',
+            f"  qos: {qos}",
+            "  # tls: {ca_file: ca.pem, certificate_file: own.pem, key_file: own.key}",
+            '  # version: "5"',
+            "  # topics: [a/filter/#]      # by default the dialect's own",
+            "  # silence_max: 1h           # so long without a message is a fault",
+            "  # share: funicular          # several workers; the order is not kept then",
+        ]

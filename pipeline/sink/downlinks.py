@@ -43,6 +43,8 @@ _decode_error = msgspec.json.Decoder(_ErrorBody).decode
 class DownlinkTransport:
     """See `transport.Transport`. One request a downlink; of one device one after the other."""
 
+    name = "http"
+
     def __init__(self, integration: Integration, context: Context) -> None:
         settings = context.settings
         self._integration = integration

@@ -31,6 +31,8 @@ _NO_LINK = Link()
 class MqttDownlinkTransport:
     """See `transport.Transport`. One connection; of one device one downlink after the other."""
 
+    name = "mqtt"
+
     def __init__(self, integration: Integration, context: Context) -> None:
         settings = context.settings
         self._integration = integration
@@ -96,3 +98,6 @@ class MqttDownlinkTransport:
             return Result(Verdict.POSTPONED, "broker", said(error), uncertain=True)
         detail = {"reference": made.reference} if made.reference else {}
         return Result(Verdict.DELIVERED, detail=detail)
+
+
+HANDOVER = MqttDownlinkTransport

@@ -19,6 +19,7 @@ import msgspec
 from pydantic import BaseModel
 
 from pipeline.model.delivery import Delivery
+from pipeline.rulebook.book import Integration
 from pipeline.sink.retry import RetryConfig
 from pipeline.sink.settings import SinkSettings
 
@@ -117,6 +118,31 @@ def transports() -> dict[str, TransportType]:
     for plug_in in entry_points(group="funicular.sinks"):
         transport = plug_in.load()
         found[transport.name] = transport
+    return found
+
+
+class HandoverType(Protocol):
+    """The class by which downlinks leave over one integration's `transport`: `HANDOVER` of a file
+    of this folder.
+    """
+
+    name: ClassVar[str]
+    """As in `transport:` of an integration's YAML."""
+
+    def __call__(self, integration: Integration, context: Context) -> Transport:
+        """Return a transport that is not yet open."""
+        ...
+
+
+@cache
+def handovers() -> dict[str, HandoverType]:
+    """Return how downlinks leave, by the integration's transport."""
+    found: dict[str, HandoverType] = {}
+    package = import_module("pipeline.sink")
+    for module in pkgutil.iter_modules(package.__path__):
+        handover = getattr(import_module(f"pipeline.sink.{module.name}"), "HANDOVER", None)
+        if handover is not None:
+            found[handover.name] = handover
     return found
 
 

@@ -20,10 +20,9 @@ from pipeline.sink.clock import Clock, MonotonicClock
 from pipeline.sink.destination import Destination, Surroundings
 from pipeline.sink.downlinks import DownlinkTransport
 from pipeline.sink.endings import Ending, downlink_ending, sink_ending
-from pipeline.sink.mqtt_downlinks import MqttDownlinkTransport
 from pipeline.sink.news import DestinationStatus
 from pipeline.sink.settings import SinkSettings
-from pipeline.sink.transport import Context, Transport, transports
+from pipeline.sink.transport import Context, Transport, handovers, transports
 from pipeline.topics import downlink_destination
 
 _log = structlog.get_logger(__name__)
@@ -150,11 +149,11 @@ def _sink_plan(entry: SinkEntry) -> _Plan:
 
 
 def _downlink_plan(integration: Integration) -> _Plan:
-    over_mqtt = integration.transport == "mqtt"
-    transport = MqttDownlinkTransport if over_mqtt else DownlinkTransport
+    # Where the transport has no way out of its own, the network server's API is called.
+    handover = handovers().get(integration.transport, DownlinkTransport)
     return _Plan(
         f"downlinks of {integration.dialect.name}",
         (integration.options, integration.connection),
-        lambda context: transport(integration, context),
+        lambda context: handover(integration, context),
         downlink_ending,
     )

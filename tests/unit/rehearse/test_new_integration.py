@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UsageError
+from pipeline.ingest.source import connection_models
 from pipeline.integrations.dialect import OverMqtt, dialects
 from pipeline.rehearse.new_integration import dialect_of, new_integration, write_new
 from pipeline.wiring import load_rules
 
+OVER = connection_models()
 WAYS = [
     (name, transport)
     for name, dialect in sorted(dialects().items())
@@ -24,7 +26,7 @@ WAYS = [
 @pytest.mark.parametrize(("name", "transport"), WAYS)
 def test_what_is_written_passes_the_check(tmp_path: Path, name: str, transport: str) -> None:
     """With its variables set, a new integration of any dialect has no fault."""
-    text = new_integration("my-devices", dialects()[name], transport)
+    text = new_integration("my-devices", dialects()[name], transport, transports=OVER)
     write_new(tmp_path, "my-devices", text)
     (tmp_path / "funicular.yaml").write_text("tenant: acme\n")
     env = dict.fromkeys(re.findall(r"\$\{env:(\w+)\}", text), "secret")
@@ -38,7 +40,7 @@ def test_what_is_written_passes_the_check(tmp_path: Path, name: str, transport: 
 
 def test_options_are_told_and_commented() -> None:
     """The dialect's options stand there with what they mean, for the user to choose."""
-    text = new_integration("barn", dialects()["chirpstack"])
+    text = new_integration("barn", dialects()["chirpstack"], transports=OVER)
 
     assert text.startswith("# ChirpStack v4")
     assert "#   api_key: …" in text
@@ -56,7 +58,7 @@ def test_options_are_told_and_commented() -> None:
 def test_what_cannot_be_is_said(name: str, dialect: str, transport: str, says: str) -> None:
     """A bad name, and a dialect that does not come that way, are the user's mistake."""
     with pytest.raises(UsageError, match=says):
-        new_integration(name, dialects()[dialect], transport)
+        new_integration(name, dialects()[dialect], transport, transports=OVER)
 
 
 def test_a_misspelt_dialect_is_guessed() -> None:
