@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.rehearse.thingsboard_nodes import COUNTERPARTS
+from pipeline.rehearse.thingsboard.counterparts import COUNTERPARTS
 from pipeline.route.fields import NAMES
 from pipeline.route.limits import Limits
 from pipeline.route.node import Node, example, nodes

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.rehearse.node_page import main, page, section
-from pipeline.rehearse.thingsboard_nodes import COUNTERPARTS
+from pipeline.rehearse.thingsboard.counterparts import COUNTERPARTS
 from pipeline.route.node import example, nodes
 from pipeline.sink.transport import transports
 
