@@ -7,18 +7,16 @@ integration's messages come where they are not posted to the door. It neither re
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol
 
 from pipeline.errors import RetryableError
 from pipeline.model.http import Request
 from pipeline.rulebook.book import Integration
 from pipeline.rulebook.connection_config import ConnectionConfig
+from pipeline.scan import defined
 
 
 class SourceError(RetryableError):
@@ -89,16 +87,9 @@ class SourceType(Protocol):
 @cache
 def sources() -> dict[str, SourceType]:
     """Return all sources by name: the files of this folder and the plug-ins of others."""
-    found: dict[str, SourceType] = {}
-    package = import_module("pipeline.ingest")
-    for module in pkgutil.iter_modules(package.__path__):
-        source = getattr(import_module(f"pipeline.ingest.{module.name}"), "SOURCE", None)
-        if source is not None:
-            found[source.name] = source
-    for plug_in in entry_points(group="funicular.sources"):
-        source = plug_in.load()
-        found[source.name] = source
-    return found
+    return {
+        each.name: each for _, each in defined("pipeline.ingest", "SOURCE", "funicular.sources")
+    }
 
 
 def connection_models() -> dict[str, type[ConnectionConfig]]:

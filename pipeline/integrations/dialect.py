@@ -7,12 +7,9 @@ and how downlinks are told to it. It does no I/O: it makes and reads requests, o
 
 from __future__ import annotations
 
-import pkgutil
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
-from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol, runtime_checkable
 from urllib.parse import quote
 
@@ -25,6 +22,7 @@ from pipeline.model.http import Call, Request, Response
 from pipeline.model.mqtt import Publication
 from pipeline.model.reply import Reply
 from pipeline.model.uplink import Link, Uplink
+from pipeline.scan import defined
 
 DEVICE_NAME_LENGTH_MAX = 255  # names are parts of keys, paths and file names
 
@@ -250,13 +248,7 @@ def _pieces(template: str) -> tuple[tuple[str, str], ...]:
 @cache
 def dialects() -> dict[str, Dialect]:
     """Return all dialects by name: the files of this folder and the plug-ins of others."""
-    found: dict[str, Dialect] = {}
-    package = import_module("pipeline.integrations")
-    for module in pkgutil.iter_modules(package.__path__):
-        dialect = getattr(import_module(f"pipeline.integrations.{module.name}"), "DIALECT", None)
-        if dialect is not None:
-            found[dialect.name] = dialect
-    for plug_in in entry_points(group="funicular.integrations"):
-        dialect = plug_in.load()
-        found[dialect.name] = dialect
-    return found
+    return {
+        each.name: each
+        for _, each in defined("pipeline.integrations", "DIALECT", "funicular.integrations")
+    }

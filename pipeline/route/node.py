@@ -10,13 +10,10 @@ the visit's methods. A node keeps nothing itself: the same visit always gives th
 
 from __future__ import annotations
 
-import pkgutil
 import textwrap
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from importlib import import_module
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
@@ -27,6 +24,7 @@ from pipeline.model.event import DeviceMessage
 from pipeline.ports import Script
 from pipeline.route.fields import NodeName, Part, Target
 from pipeline.rulebook.catalogue import Known, Problem
+from pipeline.scan import defined
 
 if TYPE_CHECKING:
     from pipeline.route.visit import Visit
@@ -172,14 +170,9 @@ def _names_in(value: Any) -> Iterator[str]:
 @cache
 def nodes() -> dict[str, type[Node]]:
     """Return all nodes by verb: the files of `nodes/` and the plug-ins of others."""
-    found: dict[str, type[Node]] = {}
-    package = import_module("pipeline.route.nodes")
-    for module in pkgutil.iter_modules(package.__path__):
-        node: type[Node] = import_module(f"pipeline.route.nodes.{module.name}").NODE
-        found[node.verb] = node
-    for plug_in in entry_points(group="funicular.nodes"):
-        node = plug_in.load()
-        found[node.verb] = node
+    found = {
+        each.verb: each for _, each in defined("pipeline.route.nodes", "NODE", "funicular.nodes")
+    }
     return dict(sorted(found.items()))
 
 

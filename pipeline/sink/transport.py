@@ -6,13 +6,10 @@ destination and says what became of each. It neither retries nor waits: `destina
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -20,6 +17,7 @@ from pydantic import BaseModel
 
 from pipeline.model.delivery import Delivery
 from pipeline.rulebook.book import Integration
+from pipeline.scan import defined
 from pipeline.sink.retry import RetryConfig
 from pipeline.sink.settings import SinkSettings
 
@@ -109,16 +107,7 @@ class TransportType(Protocol):
 @cache
 def transports() -> dict[str, TransportType]:
     """Return all transports by name: the files of this folder and the plug-ins of others."""
-    found: dict[str, TransportType] = {}
-    package = import_module("pipeline.sink")
-    for module in pkgutil.iter_modules(package.__path__):
-        transport = getattr(import_module(f"pipeline.sink.{module.name}"), "TRANSPORT", None)
-        if transport is not None:
-            found[transport.name] = transport
-    for plug_in in entry_points(group="funicular.sinks"):
-        transport = plug_in.load()
-        found[transport.name] = transport
-    return found
+    return {each.name: each for _, each in defined("pipeline.sink", "TRANSPORT", "funicular.sinks")}
 
 
 class HandoverType(Protocol):
@@ -137,13 +126,7 @@ class HandoverType(Protocol):
 @cache
 def handovers() -> dict[str, HandoverType]:
     """Return how downlinks leave, by the integration's transport."""
-    found: dict[str, HandoverType] = {}
-    package = import_module("pipeline.sink")
-    for module in pkgutil.iter_modules(package.__path__):
-        handover = getattr(import_module(f"pipeline.sink.{module.name}"), "HANDOVER", None)
-        if handover is not None:
-            found[handover.name] = handover
-    return found
+    return {each.name: each for _, each in defined("pipeline.sink", "HANDOVER")}
 
 
 def config_models() -> dict[str, type[BaseModel]]:

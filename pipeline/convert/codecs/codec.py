@@ -7,17 +7,16 @@ that scripts give (`ports.ScriptPort`).
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module
 from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import MessageError
 from pipeline.ports import Contract
+from pipeline.scan import defined
 
 FIELDS_MAX = 5_000
 """Values that one payload may hold; repeated groups could make any number of them."""
@@ -90,10 +89,4 @@ def bad(message: str, **detail: Any) -> MessageError:
 @cache
 def codec_models() -> dict[str, type[CodecConfig]]:
     """Return the model of each codec by its name: the files of this folder."""
-    found: dict[str, type[CodecConfig]] = {}
-    package = import_module("pipeline.convert.codecs")
-    for module in pkgutil.iter_modules(package.__path__):
-        model = getattr(import_module(f"{package.__name__}.{module.name}"), "CODEC", None)
-        if model is not None:
-            found[module.name] = model
-    return found
+    return dict(defined("pipeline.convert.codecs", "CODEC"))
