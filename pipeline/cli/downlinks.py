@@ -13,6 +13,8 @@ from pipeline.cli.speaking import FAILED, fail, json_line, json_option, telling
 _STATES = ["requested", "encoded", "queued", "answering", "sending", "sent", "accepted",
            "acknowledged", "not_acknowledged", "failed", "expired", "superseded",
            "cancelled"]  # fmt: skip
+CALL_TIMEOUT_S = 330.0
+"""For one call: longer than the door lets one wait by default."""
 _PRIORITIES = ["lowest", "low", "below_normal", "normal", "above_normal", "high", "highest"]
 
 
@@ -144,22 +146,7 @@ def send(
       funicular downlinks send acme:room-1 --fields '{"cooling": true}' --expires-in 6h
       funicular downlinks send 1A2B3C --payload 0001e24000fa0283
     """
-    from base64 import b64encode
-
-    import orjson
-
-    from pipeline.rehearse.payload import payload_of
-
-    if (payload is None) == (fields is None):
-        fail("give either --payload or --fields", 2)
-    body = {name: value for name, value in asked.items() if value not in (None, False)}
-    if payload is not None:
-        body["payload"] = b64encode(payload_of(payload)).decode()
-    else:
-        try:
-            body["fields"] = orjson.loads(fields or "")
-        except orjson.JSONDecodeError as error:
-            fail(f"--fields is not JSON: {error}", 2)
+    body = _body(payload, fields, asked)
     headers = {"idempotency-key": idempotency_key} if idempotency_key else {}
     with remote(address, key) as api:
         said = api.ask("POST", _path(tenant, rules, device), body=body, headers=headers)
@@ -171,10 +158,114 @@ def send(
         fail(said.get("reason", "failed"), FAILED)
 
 
+@downlinks.command("call")
+@click.argument("device")
+@click.option("--payload", help="Bytes: hexadecimal or base64.")
+@click.option("--fields", help="A JSON object for the converter's encoder.")
+@click.option("--port", "f_port", type=click.IntRange(0, 255), help="LoRaWAN's FPort.")
+@click.option("--confirmed", is_flag=True, help="The device is to acknowledge it.")
+@click.option("--until", type=click.Choice(["reply", "sent", "acknowledged", "queued"]),
+              help="What ends the call; by default the reply, a later message of the device.",
+              )  # fmt: skip
+@click.option("--timeout", help="How long to wait, as 30s; by default 10s.")
+@click.option("--reply", help="An expression that is true of the message that is the reply; by"
+              " default the next one is.")  # fmt: skip
+@click.option("--number-field", help="The field that gets the call's number (1 to 255).")
+@click.option("--persistent", is_flag=True, help="The call goes on when the time is over.")
+@click.option("--expires-in", help="The downlink is not sent after this time, as 6h.")
+@click.option("--integration", help="The one to leave by; by default the device's last.")
+@click.option("--idempotency-key", default="",
+              help="A second request with the same key is answered as the first.")  # fmt: skip
+@api_options
+@json_option
+@telling
+def call(
+    *, device: str, payload: str | None, fields: str | None, idempotency_key: str, address: str,
+    key: str, tenant: str, rules: Path, as_json: bool, **asked: Any,
+) -> None:  # fmt: skip
+    """Ask DEVICE something by a downlink, and wait for its reply, a later message of it.
+
+    \b
+    Examples:
+      funicular downlinks call acme:valve-1 --fields '{"ask": "position"}' --timeout 30s
+      funicular downlinks call acme:valve-1 --fields '{"ask": "position"}' \\
+        --number-field number --reply 'telemetry.number == metadata.call.number'
+      funicular downlinks call 1A2B3C --payload 01 --until acknowledged --persistent
+    """
+    from pipeline.rehearse.remote import Remote, device_path
+
+    body = _body(payload, fields, asked)
+    headers = {"idempotency-key": idempotency_key} if idempotency_key else {}
+    path = device_path(tenant_of(tenant, rules), device, "calls")
+    with Remote(address, key, timeout_s=CALL_TIMEOUT_S) as api:
+        said = api.ask("POST", path, body=body, headers=headers)
+    if as_json:
+        json_line(said)
+        return
+    reply = said.get("reply") or {}
+    click.echo(f"{said['id']}  {said['state']}  {reply.get('time', '')}".rstrip())
+    told = {name: value for name, value in reply.items() if name not in ("id", "time")}
+    if told:
+        json_line(told.get("telemetry", told))
+
+
+@downlinks.command("calls")
+@click.argument("device")
+@click.argument("call_id", metavar="[CALL]", default="")
+@api_options
+@json_option
+@telling
+def calls(
+    *, device: str, call_id: str, address: str, key: str, tenant: str, rules: Path, as_json: bool
+) -> None:
+    """Show the calls to DEVICE that wait, then those of the last day; or one CALL, as JSON.
+
+    \b
+    Examples:
+      funicular downlinks calls acme:valve-1
+      funicular downlinks calls acme:valve-1 0197a0c46a500000000000000000abcd.downlink
+    """
+    from pipeline.rehearse.remote import device_path
+
+    more = ("calls", call_id) if call_id else ("calls",)
+    with remote(address, key) as api:
+        said = api.ask("GET", device_path(tenant_of(tenant, rules), device, *more))
+    if call_id:
+        json_line(said)
+        return
+    for one in said["calls"]:
+        if as_json:
+            json_line(one)
+            continue
+        why = f"  {one['reason']}" if one.get("reason") else ""
+        click.echo(f"{one['id']}  {one['state']:<8} {time_text(one['asked_ms'])}{why}")
+
+
 def _path(tenant: str, rules: Path, device: str, *more: str) -> str:
     from pipeline.rehearse.remote import device_path
 
     return device_path(tenant_of(tenant, rules), device, "downlinks", *more)
+
+
+def _body(payload: str | None, fields: str | None, asked: dict[str, Any]) -> dict[str, Any]:
+    """Return a request's body: what is to be sent, and what was said besides."""
+    from base64 import b64encode
+
+    import orjson
+
+    from pipeline.rehearse.payload import payload_of
+
+    if (payload is None) == (fields is None):
+        fail("give either --payload or --fields", 2)
+    body = {name: value for name, value in asked.items() if value not in (None, False)}
+    if payload is not None:
+        body["payload"] = b64encode(payload_of(payload)).decode()
+        return body
+    try:
+        body["fields"] = orjson.loads(fields or "")
+    except orjson.JSONDecodeError as error:
+        fail(f"--fields is not JSON: {error}", 2)
+    return body
 
 
 def _tell(one: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ import msgspec
 from pipeline import topics
 from pipeline.downlink.encode import encode
 from pipeline.downlink.entering import Entering, Result
-from pipeline.downlink.handover import clear, send_next
+from pipeline.downlink.handover import carrying, clear, send_next
 from pipeline.downlink.idempotency import Answers
 from pipeline.downlink.limits import Limits
 from pipeline.downlink.outputs import STAGE, Outputs
@@ -129,7 +129,7 @@ class _Step:
         match work:
             case RequestedDownlink():
                 entering = self._entering(queue, work.tenant, work.device, work.integration, trace)
-                self.out.reply(record, work.tenant, entering.one(work, results[0]))
+                self.out.reply(record, work.tenant, _in_parts(work, entering.one(work, results[0])))
             case RequestedDownlinks():
                 entering = self._entering(queue, work.tenant, work.device, work.integration, trace)
                 self.out.reply(record, work.tenant, entering.several(work, results))
@@ -167,6 +167,8 @@ class _Step:
         elif kind == "answer" and downlink.state is State.ANSWERING:
             integration = self._integration(tenant, downlink.integration)
             self._unanswered(queue, downlink, integration, "no_report", delivered=True)
+            if integration is not None:
+                send_next(self.out, queue, integration, self._now_ms)
         cause = derive_id(downlink.id, f"{kind}-{timer.due_ms}")
         queue.close()
         self.out.tell(moved, cause, downlink.trace_id or downlink.id)
@@ -190,6 +192,11 @@ class _Step:
     def _window(self, record: Record, work: ReplyWindow, queue: DeviceQueue) -> None:
         reply_to = read_reply_to(record.headers.get(REPLY_TO))
         integration = self._integration(work.tenant, work.integration)
+        if reply_to is not None and reply_to.mode == "open":
+            if integration is not None and integration.synchronous:
+                queue.windows.open(integration.name, reply_to)
+                send_next(self.out, queue, integration, self._now_ms)
+            return
         window = work.window
         answer: Downlink | None = None
         if window.carries and integration is not None and reply_to is not None:
@@ -213,15 +220,8 @@ class _Step:
                     f"answer/{answer.id}",
                     reply_to.deadline_ms + self._limits.answer_grace_ms,
                 )
-        reply = Reply("", device=work.device, part=window.part, of=window.of)
-        if answer is not None:
-            reply = msgspec.structs.replace(
-                reply,
-                downlink_id=answer.id,
-                payload=answer.payload,
-                f_port=answer.f_port,
-                fields=answer.fields,
-            )
+        reply = Reply("") if answer is None else carrying(answer)
+        reply = msgspec.structs.replace(reply, device=work.device, part=window.part, of=window.of)
         self.out.reply(record, work.tenant, reply)
 
     @staticmethod
@@ -276,7 +276,7 @@ class _Step:
             text = f"a downlink does not go from {downlink.state} to {report.state}"
             self.out.bury(record, "illegal_move", text, {"downlink": downlink.id})
         integration = self._integration(work.tenant, downlink.integration)
-        if integration is not None and not integration.synchronous:
+        if integration is not None:
             send_next(self.out, queue, integration, self._now_ms)
 
     @staticmethod
@@ -298,7 +298,11 @@ class _Step:
         *,
         delivered: bool,
     ) -> None:
-        """Put an answer back that perhaps did not arrive, or fail it: the integration's choice."""
+        """Put an answer back that perhaps did not arrive, or fail it: the integration's choice.
+
+        Where it was to leave by a window that stays open, that one is open no more.
+        """
+        queue.windows.close(downlink.integration, downlink.window_key)
         if delivered and integration is not None and integration.unanswered == "fail":
             queue.move(downlink, State.FAILED, reason=reason, possibly_delivered=True)
         else:
@@ -363,6 +367,11 @@ def _requests(work: DownlinkWork) -> list[RequestedDownlink]:
     if isinstance(work, RequestedDownlink):
         return [work]
     return work.each() if isinstance(work, RequestedDownlinks) else []
+
+
+def _in_parts(work: RequestedDownlink, reply: Reply) -> Reply:
+    """Return the answer to who asks; of what is not taken there is no further part."""
+    return msgspec.structs.replace(reply, of=work.answer_parts) if reply.status < 300 else reply
 
 
 def _unknown(downlink_id: str) -> Reply:

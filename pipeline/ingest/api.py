@@ -19,6 +19,7 @@ from pipeline.model.reply import Reply
 from pipeline.rulebook.book import Rulebooks
 
 from .access import Access
+from .calls import Calls
 from .commands import (
     ATTRIBUTES_MAX,
     RIGHTS,
@@ -31,6 +32,7 @@ from .idempotency import check_key
 from .network_queues import NetworkQueues
 from .owner import Command, Owners
 from .problem import JSON, of_message, problem
+from .settings import CALL_TIMEOUT_MAX_S
 
 _encode = msgspec.json.Encoder().encode
 
@@ -48,9 +50,15 @@ class Api:
     """Takes the API's requests. `admit` comes before the body is read, `handle` after."""
 
     def __init__(
-        self, owners: Owners, rulebooks: Rulebooks, access: Access, queues: NetworkQueues
+        self,
+        owners: Owners,
+        rulebooks: Rulebooks,
+        access: Access,
+        queues: NetworkQueues,
+        call_timeout_max_s: float = CALL_TIMEOUT_MAX_S,
     ) -> None:
         self._owners = owners
+        self._calls = Calls(owners, call_timeout_max_s)
         self._rulebooks = rulebooks
         self._access = access
         self._queues = queues
@@ -83,11 +91,15 @@ class Api:
         return Admitted(target, method, by, key)
 
     async def handle(self, admitted: Admitted, query: Mapping[str, str], body: bytes) -> Response:
-        """Return the owner's answer; 504 where it does not answer in `api_timeout_s`."""
+        """Return the owner's answer; 504 where it does not answer in `api_timeout_s`, or a device
+        that is called in the call's own time.
+        """
         target, method, by, key = admitted
         try:
             if target.resource == "attributes" and method == "DELETE" and "keys" not in query:
                 return await self._delete_all(target, by)
+            if target.resource == "calls" and method == "POST":
+                return await self._calls.make(target, body, by, key)
             command = command_of(target, method, query, body, self._owners.origin(by), key)
         except MessageError as error:
             return of_message(error)

@@ -1,7 +1,8 @@
 """What an application may ask of a device: address and body in, an event for its owner out.
 
 Addresses are `/api/v1/tenants/{tenant}/devices/{device}` and, below it, `/attributes/{scope}`,
-`/downlinks` and `/downlinks/{id}`. Device names may hold `:` and `/`, percent-encoded or not.
+`/downlinks`, `/downlinks/{id}`, `/calls` and `/calls/{id}`. Device names may hold `:` and `/`,
+percent-encoded or not. `POST …/calls` is read in `calls.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import binascii
 from base64 import b64decode
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 from urllib.parse import unquote
 
 import msgspec
@@ -47,7 +48,7 @@ ATTRIBUTES_MAX = 1_000
 EXPIRES_IN_MAX_MS = 366 * 86_400_000
 SCOPES: tuple[str, ...] = get_args(Scope)
 
-Resource = Literal["device", "attributes", "downlinks", "downlink"]
+Resource = Literal["device", "attributes", "downlinks", "downlink", "calls", "call"]
 RIGHTS: Mapping[tuple[Resource, str], Right] = {
     ("device", "GET"): "read",
     ("device", "DELETE"): "admin",
@@ -59,12 +60,21 @@ RIGHTS: Mapping[tuple[Resource, str], Right] = {
     ("downlinks", "DELETE"): "write",
     ("downlink", "GET"): "read",
     ("downlink", "DELETE"): "write",
+    ("calls", "GET"): "read",
+    ("calls", "POST"): "write",
+    ("call", "GET"): "read",
 }
 """Every request that there is, and the right that it needs."""
 
 
+_LISTS: Mapping[str, tuple[Resource, Resource]] = {
+    "downlinks": ("downlinks", "downlink"),
+    "calls": ("calls", "call"),
+}
+
+
 class Target(NamedTuple):
-    """What an address means. `item` is the attributes' scope or the downlink's id."""
+    """What an address means. `item` is the attributes' scope, or the downlink's or call's id."""
 
     tenant: str
     device: str
@@ -91,6 +101,9 @@ class DownlinkBody(msgspec.Struct, forbid_unknown_fields=True):
     ] = []
 
 
+Body = TypeVar("Body", bound=DownlinkBody)
+
+
 def parse_path(path: str) -> Target | None:
     """Return what an address (percent-encoded, without its query) means; None: nothing here.
 
@@ -108,10 +121,10 @@ def parse_path(path: str) -> Target | None:
     item = ""
     if len(names) >= 3 and names[-2] == "attributes" and names[-1] in SCOPES:
         resource, item, names = "attributes", names[-1], names[:-2]
-    elif len(names) >= 3 and names[-2] == "downlinks" and names[-1]:
-        resource, item, names = "downlink", unquote(names[-1]), names[:-2]
-    elif len(names) >= 2 and names[-1] == "downlinks":
-        resource, names = "downlinks", names[:-1]
+    elif len(names) >= 3 and names[-2] in _LISTS and names[-1]:
+        resource, item, names = _LISTS[names[-2]][1], unquote(names[-1]), names[:-2]
+    elif len(names) >= 2 and names[-1] in _LISTS:
+        resource, names = _LISTS[names[-1]][0], names[:-1]
     device = unquote("/".join(names))
     if not tenant or not device or not names[-1] or "attributes" in names[-2:]:
         return None
@@ -141,6 +154,8 @@ def command_of(  # noqa: PLR0917 - the parts of one request
         if method == "DELETE":
             return delete_attributes(target, _names(query["keys"].split(",")), origin)
         return _change_attributes(target, body, origin)
+    if target.resource in ("calls", "call"):
+        return _query(target, origin, "call" if target.item else "calls")
     with_network_server = not target.item and _flag(query, "network_server")
     if method == "DELETE":
         return Cancel(
@@ -171,7 +186,7 @@ def _flag(query: Mapping[str, str], name: str) -> bool:
 def _query(
     target: Target,
     origin: Origin,
-    what: Literal["attributes", "downlinks", "downlink", "device"],
+    what: Literal["attributes", "downlinks", "downlink", "device", "calls", "call"],
 ) -> Query:
     attributes = what == "attributes"
     return Query(
@@ -242,8 +257,14 @@ def _names(names: Any) -> tuple[str, ...]:
 
 
 def _downlink(target: Target, body: bytes, origin: Origin) -> DownlinkCommand:
+    asked = read_body(body, DownlinkBody)
+    return downlink_command(target, asked, origin)
+
+
+def read_body(body: bytes, kind: type[Body]) -> Body:
+    """Return a body of POST as its struct. MessageError: what is wrong with it."""
     try:
-        asked = msgspec.convert(json_object(body), DownlinkBody)
+        asked = msgspec.convert(json_object(body), kind)
     except msgspec.ValidationError as error:
         said, _, place = str(error).partition(" - at `$")
         raise MessageError(said, code="downlink", field=place.strip(".`") or None) from None
@@ -253,6 +274,11 @@ def _downlink(target: Target, body: bytes, origin: Origin) -> DownlinkCommand:
             code="downlink",
             field="payload",
         )
+    return asked
+
+
+def downlink_command(target: Target, asked: DownlinkBody, origin: Origin) -> DownlinkCommand:
+    """Return the event that asks for one downlink. MessageError: what is wrong with the body."""
     request = DownlinkRequest(
         payload=None if asked.payload is None else _base64(asked.payload),
         fields=asked.fields,

@@ -90,7 +90,7 @@ class Ingest:
         )
         owners = Owners(log, rulebooks, self._waiting, settings, new_id=new_id, now_ms=now_ms)
         queues = NetworkQueues(rulebooks, outward)
-        api = Api(owners, rulebooks, access, queues)
+        api = Api(owners, rulebooks, access, queues, settings.call_timeout_max_s)
         speeches = (TtnV2Speech(), TtsV3Speech())
         applications = Applications(speeches, owners, rulebooks, access, queues)
         self._server = Server(

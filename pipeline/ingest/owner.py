@@ -14,7 +14,9 @@ import structlog
 from pipeline.errors import RetryableError
 from pipeline.model.event import (
     AttributesChange,
+    CallEnded,
     Cancel,
+    DeviceCall,
     DownlinkCommand,
     DownlinksCommand,
     Forget,
@@ -74,13 +76,24 @@ class Owners:
         """Append the command and return its owner's reply; else why there is none: 503 where it
         was not taken, 504 where nobody answered in `api_timeout_s`.
         """
+        timeout_s = self._settings.api_timeout_s
+        replies = await self.ask_parts(command, timeout_s)
+        if isinstance(replies, Response):
+            return replies
+        return replies[0] if replies else _late(command, timeout_s)
+
+    async def ask_parts(
+        self, command: Command | DeviceCall, timeout_s: float
+    ) -> list[Reply] | Response:
+        """Append the command and return the parts of its answer, all or those that came in
+        `timeout_s`; 503 where it was not taken.
+        """
         waiter = self._waiting.open(command.id)
         if waiter is None:
             return busy("too many requests wait for their answer", self._settings)
-        timeout_s = self._settings.api_timeout_s
         try:
             await self._log.append((self._record(command, timeout_s),))
-            replies = await waiter.replies(timeout_s)
+            return await waiter.replies(timeout_s)
         except RetryableError as error:
             _log.warning("a command was not taken", error=error.message)
             return busy(
@@ -91,17 +104,30 @@ class Owners:
             )
         finally:
             self._waiting.close(waiter)
-        return replies[0] if replies else _late(command, timeout_s)
 
-    def _record(self, command: Command, timeout_s: float) -> Outgoing:
-        book = self._rulebooks().get(command.tenant)
-        headers = headers_of(
-            event_id=command.id,
-            trace=command.id,
-            cause=command.id,
-            tenant=command.tenant,
+    async def tell(self, event: CallEnded, *, cause: str) -> None:
+        """Append news for a device's owner, which nobody waits for. Where the log takes none the
+        call ends by its own time.
+        """
+        headers = self._headers(event, cause)
+        key = device_key(event.tenant, event.device)
+        try:
+            await self._log.append((Outgoing(DEVICE_EVENTS, key, _encode(event), headers),))
+        except RetryableError as error:
+            _log.warning("the end of a call was not taken", call=event.call, error=error.message)
+
+    def _headers(self, event: Command | DeviceCall | CallEnded, cause: str) -> dict[str, str]:
+        book = self._rulebooks().get(event.tenant)
+        return headers_of(
+            event_id=event.id,
+            trace=cause,
+            cause=cause,
+            tenant=event.tenant,
             rules=book.version if book is not None else "",
         )
+
+    def _record(self, command: Command | DeviceCall, timeout_s: float) -> Outgoing:
+        headers = self._headers(command, command.id)
         reply_to = ReplyTo(
             instance=self._waiting.instance,
             request=command.id,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+CALL_TIMEOUT_MAX_S = 300.0
+
 
 @dataclass(frozen=True, slots=True)
 class IngestSettings:
@@ -50,6 +52,8 @@ class IngestSettings:
     api_body_bytes_max: int = 256 * 1024
     api_timeout_s: float = 5.0
     """How long a command waits for the owner of its device; then 504."""
+    call_timeout_max_s: float = CALL_TIMEOUT_MAX_S
+    """How long an application's call of a device may wait for its reply."""
 
     worker: str = ""
     """Tells this process from others where a source must (MQTT's shared subscriptions)."""

@@ -99,6 +99,7 @@ class AttributesChange(
 class Query(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="query"):
     """Ask the owner of a device for what it knows; the answer goes to the record's `reply_to`.
 
+    `downlink_id`: of the downlink, or of the call, that is meant; a call has its downlink's id.
     `network_server`: with the way to the network server, so that its own queue can be asked for;
     `integration` and `link` are filled in by route.
     """
@@ -107,7 +108,7 @@ class Query(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", t
     tenant: str
     device: str
     time_ms: int
-    what: Literal["attributes", "downlinks", "downlink", "device"]
+    what: Literal["attributes", "downlinks", "downlink", "device", "calls", "call"]
     scope: Scope | None = None
     downlink_id: str = ""
     network_server: bool = False
@@ -157,6 +158,33 @@ class DownlinksCommand(
     integration: str = ""
     fallback: str = ""
     link: Link | None = None
+    idempotency: Idempotency | None = None
+    by: str = ""
+
+
+class DeviceCall(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="device_call"
+):
+    """An application calls the device: a downlink, and then the answer to who waits in `reply_to`.
+
+    `until` says what ends it: a later message of the device, or only that the downlink was sent or
+    acknowledged. `reply` is an expression of rule chains, true of the message that is the reply;
+    empty: the next one is. `number_field`: the downlink's field that gets the call's number, which
+    `reply` sees as `metadata.call.number`. `persistent`: the downlink stays, and the call goes on,
+    when nobody waits any more.
+    """
+
+    id: str
+    tenant: str
+    device: str
+    time_ms: int
+    request: DownlinkRequest
+    timeout_ms: int
+    until: Literal["reply", "sent", "acknowledged"] = "reply"
+    reply: str = ""
+    number_field: str = ""
+    persistent: bool = False
+    integration: str = ""
     idempotency: Idempotency | None = None
     by: str = ""
 
@@ -223,8 +251,9 @@ class RelationChange(
 class CallEnded(
     msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="call_ended"
 ):
-    """What became of a call that a chain waits for, made by the sink. `call` is the delivery's id;
-    `answer` is JSON: what the service answered.
+    """What became of a call that somebody waits for: made by the sink, of a chain's call to a
+    service (`call` is the delivery's id, `answer` is JSON: what the service answered), or by
+    ingest, of an application's call whose downlink could not be made.
     """
 
     id: str
@@ -239,9 +268,25 @@ class CallEnded(
     detail: dict[str, Any] = {}
 
 
+class WindowOpened(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="window_opened"
+):
+    """A way to the device is open before it has said anything: it named itself on a connection, or
+    observes its downlinks. Made by ingest; the record's `reply_to` (`open`) says where it leads.
+    """
+
+    id: str
+    tenant: str
+    device: str
+    integration: str
+    time_ms: int
+
+
 DeviceEvent = (
     RelationChange
+    | WindowOpened
     | CallEnded
+    | DeviceCall
     | DeviceMessage
     | AttributesChange
     | Query
@@ -257,7 +302,7 @@ class RequestedDownlink(
     msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="request"
 ):
     """`downlink.requested`: route asks downlink for one, with all that it knows of the device's
-    link.
+    link. `answer_parts`: of how many parts the answer to who asks is, where it is taken.
     """
 
     id: str
@@ -270,6 +315,7 @@ class RequestedDownlink(
     link: Link | None = None
     metadata: dict[str, Any] = {}
     idempotency: Idempotency | None = None
+    answer_parts: int = 1
 
 
 class RequestedDownlinks(

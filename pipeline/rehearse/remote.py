@@ -31,9 +31,14 @@ class Remote:
     """One running Funicular. `key` is a key of its API, which is never shown; empty: none."""
 
     def __init__(
-        self, address: str, key: str = "", transport: httpx.BaseTransport | None = None
+        self,
+        address: str,
+        key: str = "",
+        transport: httpx.BaseTransport | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
-        """UsageError: the address is none."""
+        """UsageError: the address is none. `timeout_s` is for one request."""
         self.address = address.rstrip("/")
         headers = {"user-agent": USER_AGENT}
         if key:
@@ -41,7 +46,7 @@ class Remote:
         try:
             self._client = httpx.Client(
                 base_url=self.address,
-                timeout=TIMEOUT_S,
+                timeout=timeout_s,
                 headers=headers,
                 trust_env=False,
                 transport=transport,

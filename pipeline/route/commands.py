@@ -19,12 +19,15 @@ from pipeline.model.event import (
     DownlinksCommand,
     Forget,
     Query,
+    ReplyWindow,
     RequestedDownlink,
     RequestedDownlinks,
+    Window,
+    WindowOpened,
 )
 from pipeline.model.record import REPLY_TO, derive_id
 from pipeline.model.uplink import Link
-from pipeline.route import attributes, device
+from pipeline.route import attributes, device, device_calls
 from pipeline.route.attributes import values_of
 from pipeline.route.turn import Pending, Turn
 from pipeline.route.visit import TIMER_PREFIX
@@ -62,6 +65,9 @@ def answer(turn: Turn, event: Query) -> None:
     """Answer a question about the device, or hand it on to the owner of its downlinks."""
     if event.what in ("downlinks", "downlink"):
         _pass_on_with_link(turn, event)
+        return
+    if event.what in ("calls", "call"):
+        device_calls.show(turn, event)
         return
     reply_id = derive_id(event.id, _ANSWER)
     known, values = turn.known(), turn.attributes()
@@ -126,6 +132,19 @@ def several(turn: Turn, event: DownlinksCommand) -> None:
         by=event.by,
     )
     turn.request(wanted.id, wanted, turn.record.headers.get(REPLY_TO, ""))
+
+
+def open_window(turn: Turn, event: WindowOpened) -> None:
+    """Tell the owner of the device's downlinks of a way to it, which no message came by."""
+    window = ReplyWindow(
+        id=derive_id(event.id, "window"),
+        tenant=event.tenant,
+        device=event.device,
+        integration=event.integration,
+        time_ms=event.time_ms,
+        window=Window(key=event.id),
+    )
+    turn.request(window.id, window, turn.record.headers.get(REPLY_TO, ""))
 
 
 def pass_on(turn: Turn, event: DownlinkReport) -> None:

@@ -17,7 +17,12 @@ class Limits:
     hops_max: int = 4  # a device tells another, which tells another, which …
     told_max: int = 100  # devices that one record may tell
     relations_max: int = 1_000  # of one device, both ways together
-    calls_max: int = 64  # of one device's chains that wait for a reply
+    calls_max: int = 64  # of one device, by chains and applications, that wait for a reply
+    call_open_ms: int = 7 * 86_400_000  # an application's persistent call without `expires_in`
+    call_waiters_max: int = 16  # requests that wait for one call; of more, the oldest are let go
+    calls_kept_max: int = 64  # an application's calls that have ended, of one device; …
+    calls_kept_ms: int = 24 * 3_600_000  # … and how long they are kept
+    call_answer_bytes_max: int = 16_384  # a longer reply goes to who waits, and is not kept
     cascade_depth_max: int = 8  # a change causes a message, which causes a change, which …
     cascade_messages_max: int = 64  # messages that one record may cause that way
     attributes_bytes_max: int = 262_144  # one scope of one device, as JSON

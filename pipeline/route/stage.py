@@ -21,6 +21,7 @@ from pipeline.model.event import (
     AttributesChange,
     CallEnded,
     Cancel,
+    DeviceCall,
     DeviceEvent,
     DeviceMessage,
     DownlinkCommand,
@@ -30,6 +31,7 @@ from pipeline.model.event import (
     Query,
     RelationChange,
     ReplyWindow,
+    WindowOpened,
 )
 from pipeline.model.record import (
     EVENT_ID,
@@ -46,7 +48,7 @@ from pipeline.model.record import (
     split_key,
 )
 from pipeline.ports import Batch, DeviceState, DueTimer, ScriptPort
-from pipeline.route import attributes, commands, device, told, waits
+from pipeline.route import attributes, commands, device, device_calls, told, waits
 from pipeline.route.chain import Rules, Watch
 from pipeline.route.limits import Limits
 from pipeline.route.repeats import is_repeat
@@ -301,6 +303,7 @@ class Route:
 
 _COMMANDS: dict[type, Callable[[Turn, Any], None]] = {
     Query: commands.answer,
+    DeviceCall: device_calls.call,
     DownlinkCommand: commands.command,
     DownlinksCommand: commands.several,
     Cancel: commands.cancel,
@@ -308,6 +311,7 @@ _COMMANDS: dict[type, Callable[[Turn, Any], None]] = {
     Forget: told.forget,
     RelationChange: told.change_relation,
     CallEnded: waits.call_ended,
+    WindowOpened: commands.open_window,
 }
 
 

@@ -1,8 +1,9 @@
 """Calls that a message waits for, in the device's state: to a service, or to the device itself.
 
 In: how a call ended: what a sink says, news of a downlink, a later message of the device, or a
-timer. Out: the message goes on at the node that called, once; whatever comes later is too late and
-has no effect. A call is the part `call/<id>` and a timer of that name; `calls` lists those to the
+timer. Out: the message goes on at the node that called, once, or the application that called is
+answered (`device_calls.py`); whatever comes later is too late and has no effect.
+A call is the part `call/<id>` and a timer of that name; `calls` lists those to the
 device itself, which its messages may answer.
 """
 
@@ -16,7 +17,7 @@ from pipeline.errors import MessageError
 from pipeline.model.downlink import State
 from pipeline.model.event import CallEnded, DeviceMessage, DownlinkReport
 from pipeline.model.record import derive_id
-from pipeline.route import commands
+from pipeline.route import commands, device_calls
 from pipeline.route.message import Scope, time_text
 from pipeline.route.node import Node, Outcome, Reply
 from pipeline.route.resume import Place, resume, step_at
@@ -56,7 +57,17 @@ def heard(turn: Turn, event: DeviceMessage) -> None:
                 "telemetry": event.telemetry,
             }
             _end(turn, call, Reply("replied", answer), min(event.time_ms, event.received_ms))
-            return
+            break
+    if event.window is not None and event.window.carries:
+        _offer(turn, open_calls)
+
+
+def _offer(turn: Turn, open_calls: list[str]) -> None:
+    """Note that calls may have left in the answer to this message: the next one may reply."""
+    for call in open_calls:
+        part = turn.state.get(turn.key, CALL_PREFIX + call)
+        if part is not None and not part.get("offered"):
+            turn.state.put(turn.key, CALL_PREFIX + call, {**part, "offered": True})
 
 
 def report(turn: Turn, event: DownlinkReport) -> None:
@@ -85,18 +96,20 @@ def report(turn: Turn, event: DownlinkReport) -> None:
 
 
 def _takes(turn: Turn, part: dict[str, Any], event: DeviceMessage) -> bool:
-    """Return whether the node that called takes a message for the reply; never the one that asked,
-    nor what came with it in one request.
+    """Return whether who called takes a message for the reply; never the one that asked, nor what
+    came with it in one request, nor one in whose answer the downlink is yet to leave.
     """
-    if part["trace"] == turn.trace:
+    if part["trace"] == turn.trace or part["data"]["until"] != "reply":
         return False
-    step = step_at(turn, Place(part["chain"], part["node"], part["rules"]))
-    if step is None or part["data"]["until"] != "reply":
+    if event.window is not None and not part.get("offered"):
         return False
     metadata = {**event.metadata, "call": part["data"]["call"]}
     scope = Scope(msgspec.structs.replace(event, metadata=metadata), turn)
     try:
-        return step.node.hears(scope)
+        if device_calls.is_ours(part):
+            return device_calls.hears(part, scope)
+        step = step_at(turn, Place(part["chain"], part["node"], part["rules"]))
+        return step is not None and step.node.hears(scope)
     except MessageError:
         return False  # what has not the fields that the reply has is no reply
 
@@ -114,6 +127,9 @@ def _end(turn: Turn, call: str, reply: Reply, time_ms: int) -> None:
     if open_calls and call in open_calls:
         state.put(key, CALLS_PART, [each for each in open_calls if each != call] or None)
     reply = reply._replace(data=part["data"])
+    if device_calls.is_ours(part):
+        device_calls.end(turn, call, part, reply)
+        return
 
     def apply(node: Node, visit: Visit) -> Outcome:
         return node.apply_reply(visit, reply)
