@@ -137,7 +137,8 @@ class Entering:
 
     def _begin(self, work: RequestedDownlink, mode: Any) -> Downlink:
         request: DownlinkRequest = work.request
-        synchronous = self._integration is not None and self._integration.synchronous
+        integration = self._integration
+        waits = integration is not None and integration.synchronous and not integration.stays_open
         downlink = Downlink(
             id=work.id,
             tenant=work.tenant,
@@ -151,7 +152,7 @@ class Entering:
             fields=request.fields,
             f_port=request.f_port,
             confirmed=request.confirmed,
-            queue=mode or ("replace" if synchronous else "last"),
+            queue=mode or ("replace" if waits else "last"),
             priority=request.priority,
             expires_at_ms=request.expires_at_ms,
             supersede_key=request.supersede_key,
@@ -190,7 +191,7 @@ class Entering:
 
     def _handed_over(self, downlink: Downlink) -> Downlink:
         """Return the downlink as it is when the next one is on its way."""
-        if self._integration is not None and not self._integration.synchronous:
+        if self._integration is not None:
             send_next(self._out, self._queue, self._integration, self._now_ms)
         return self._queue.get(downlink.id) or downlink
 

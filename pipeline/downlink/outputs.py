@@ -24,7 +24,7 @@ from pipeline.model.record import (
     device_key,
     headers_of,
 )
-from pipeline.model.reply import Reply, read_reply_to
+from pipeline.model.reply import Reply, ReplyTo, read_reply_to
 from pipeline.rulebook.book import Rulebook
 
 STAGE = "downlink"
@@ -75,16 +75,25 @@ class Outputs:
         reply_to = read_reply_to(record.headers.get(REPLY_TO))
         if reply_to is None:
             return
-        reply = msgspec.structs.replace(reply, request=reply_to.request)
         cause = record.headers.get(EVENT_ID, "")
+        trace = record.headers.get(TRACE_ID, cause)
+        headers = self._headers(derive_id(cause, "r"), cause, trace, tenant)
+        self._reply(reply_to, reply, headers)
+
+    def reply_by(self, reply_to: ReplyTo, reply: Reply, downlink: Downlink, now_ms: int) -> None:
+        """Send a downlink by a window that stays open; each attempt of it has its own `now_ms`."""
+        event_id = derive_id(downlink.id, f"o{now_ms}")
+        trace = downlink.trace_id or downlink.id
+        headers = self._headers(event_id, downlink.id, trace, downlink.tenant)
+        self._reply(reply_to, reply, headers)
+
+    def _reply(self, reply_to: ReplyTo, reply: Reply, headers: dict[str, str]) -> None:
         self.records.append(
             Outgoing(
                 topic=topics.REPLY,
                 key=reply_to.instance,
-                value=_encode(reply),
-                headers=self._headers(
-                    derive_id(cause, "r"), cause, record.headers.get(TRACE_ID, cause), tenant
-                ),
+                value=_encode(msgspec.structs.replace(reply, request=reply_to.request)),
+                headers=headers,
                 partition=reply_to.partition,
             )
         )

@@ -6,7 +6,8 @@ Parts of a key: `downlink/<id>` one downlink; `order` the ids that wait (first l
 one under way on each asynchronous integration, those in answers, the last that was sent by each
 integration, and the ended ones (bounded);
 `window/<ms>/<key>` which downlink a request got (empty: none), kept while the network server may
-repeat that request; `link/<integration>` the device's way back.
+repeat that request; `link/<integration>` the device's way back; `open/<integration>` a window that
+stays open (`windows.py`).
 Timers: `expire/<id>`, `answer/<id>`.
 """
 
@@ -18,6 +19,7 @@ import msgspec
 import orjson
 
 from pipeline.downlink.limits import Limits
+from pipeline.downlink.windows import OpenWindows
 from pipeline.errors import MessageError
 from pipeline.model.downlink import PRIORITIES, UNDER_WAY, WAITING, Downlink, State, may_move
 from pipeline.model.uplink import Link
@@ -47,11 +49,12 @@ class DeviceQueue:
     def __init__(
         self, state: DeviceState, key: str, now_ms: int, moved: list[Downlink], limits: Limits
     ) -> None:
-        self._limits = limits
+        self.limits = limits
         self._state = state
         self._key = key
         self._now_ms = now_ms
         self._moved = moved
+        self.windows = OpenWindows(state, key, now_ms)
         order = state.get(key, "order") or {}
         self._waiting: list[str] = list(order.get("waiting", ()))
         self._ended: list[str] = list(order.get("ended", ()))
@@ -207,6 +210,15 @@ class DeviceQueue:
         """Return whether one is under way to the integration's network server."""
         return integration in self._sending
 
+    def is_answering(self, integration: str) -> bool:
+        """Return whether one of the integration's is in an answer, or in an open window."""
+        answering = (self.get(downlink_id) for downlink_id in self._answering)
+        return any(one is not None and one.integration == integration for one in answering)
+
+    def await_report(self, downlink: Downlink, due_ms: int) -> None:
+        """Ask to be called when nobody has said by then what became of an answer."""
+        self._state.set_timer(self._key, f"answer/{downlink.id}", due_ms)
+
     def move(self, downlink: Downlink, target: State, **changes: Any) -> Downlink:
         """Move a downlink on and keep it. ValueError: its life does not allow that (our bug)."""
         if not may_move(downlink.state, target):
@@ -274,7 +286,7 @@ class DeviceQueue:
         Forgets those that are too old or too many.
         """
         parts = list(self._state.scan(self._key, "window/"))
-        surplus = len(parts) - self._limits.windows_max
+        surplus = len(parts) - self.limits.windows_max
         oldest = f"window/{max(0, self._now_ms - keep_ms):013d}"
         found = None
         for number, (part, downlink_id) in enumerate(parts):
@@ -331,7 +343,7 @@ class DeviceQueue:
         if downlink.id in self._ended:
             self._ended.remove(downlink.id)
         self._ended.append(downlink.id)
-        while len(self._ended) > self._limits.history_max:
+        while len(self._ended) > self.limits.history_max:
             gone = self._ended.pop(0)
             self._state.delete(self._key, f"downlink/{gone}")
             for integration in [name for name, one in self._last_sent.items() if one == gone]:

@@ -12,7 +12,9 @@ from pipeline.model.uplink import Link
 class ReplyTo(msgspec.Struct, frozen=True, omit_defaults=True):
     """Who waits: header `reply_to`, as JSON. `deadline_ms` is epoch milliseconds.
 
-    `once`: one answer; `open`: a connection that stays open takes several.
+    `once`: one answer to the request; `open`: a window, a way to the device that stays open until
+    then and takes any number of downlinks, one after the other. `request` is then the window's id,
+    which all messages of a connection share.
     """
 
     instance: str

@@ -77,6 +77,13 @@ class Integration:
     transport: str = "http"  # how messages come; `http`: they are posted to the door
     connection: Any = None  # the transport's own Config; None: there is the door
 
+    @property
+    def stays_open(self) -> bool:
+        """Whether the way on which its devices are answered stays open, so that a downlink need
+        not wait for the next uplink.
+        """
+        return self.synchronous and bool(getattr(self.connection, "stays_open", False))
+
 
 @dataclass(frozen=True, slots=True)
 class Example:

@@ -86,6 +86,7 @@ class Bench:
     out: list[Outgoing] = field(default_factory=list)
     offset: int = 0
     limits: Limits = field(default_factory=Limits)
+    connection: Any = None
 
     def __post_init__(self) -> None:
         integration = Integration(
@@ -104,6 +105,7 @@ class Bench:
             ordered=True,
             metadata={},
             device_type="",
+            connection=self.connection,
         )
         converter = Converter("acme/x", "x.yaml", None, None, self.encoder)
         kinds = {"link": self.synchronous, "moved": not self.synchronous, "twin": self.synchronous}
