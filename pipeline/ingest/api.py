@@ -123,7 +123,8 @@ class Api:
         if isinstance(reply, Response):
             return reply
         if isinstance(command, Query) and command.network_server and reply.status == 200:
-            shown = await self._queues.show(command.tenant, reply.links)
+            ours = reply.body.get("downlinks", ())
+            shown = await self._queues.show(command.tenant, reply.links, ours)
             reply = msgspec.structs.replace(reply, body={**reply.body, "network_servers": shown})
         return _response(reply)
 

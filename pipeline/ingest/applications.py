@@ -236,10 +236,11 @@ class Applications:
             return reply
         if reply.status >= 400:
             return _error(reply)
-        shown = await self._queues.show(admitted.tenant, reply.links)
-        held = [item for one in shown.values() for item in one.downlinks]
         said = reply.body if isinstance(reply.body, dict) else {}
-        return admitted.speech.listed(said.get("downlinks", []), held)
+        ours = said.get("downlinks", [])
+        shown = await self._queues.show(admitted.tenant, reply.links, ours)
+        held = [item for one in shown.values() for item in one.downlinks]
+        return admitted.speech.listed(ours, held)
 
     def _device(self, admitted: Admitted, device_id: str) -> tuple[str, str, str]:
         """Return the device's name, the integration to leave by, and that of a device which was

@@ -7,7 +7,7 @@ one cannot be shown. Calls leave by what wiring hands in; a dialect makes and re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -37,10 +37,16 @@ class NetworkQueues:
         self._rulebooks = rulebooks
         self._outward = outward
 
-    async def show(self, tenant: str, links: Mapping[str, Link]) -> dict[str, Shown]:
-        """Return each network server's queue of a device, by integration."""
+    async def show(
+        self, tenant: str, links: Mapping[str, Link], downlinks: Sequence[Mapping[str, Any]] = ()
+    ) -> dict[str, Shown]:
+        """Return each network server's queue of a device, by integration. `downlinks` are ours, as
+        the device's owner tells them: what a network server calls so is one of them.
+        """
         names = sorted(links)
         shown = await asyncio.gather(*(self._one(tenant, name, links[name]) for name in names))
+        for name, one in zip(names, shown, strict=True):
+            one.downlinks = _recognised(one.downlinks, name, downlinks)
         return dict(zip(names, shown, strict=True))
 
     async def _one(self, tenant: str, name: str, link: Link) -> Shown:
@@ -60,3 +66,20 @@ class NetworkQueues:
             return Shown(downlinks=dialect.read_queue(answer))
         except (MessageError, RetryableError) as error:
             return Shown(error=error.message)
+
+
+def _recognised(
+    held: list[Queued], integration: str, downlinks: Sequence[Mapping[str, Any]]
+) -> list[Queued]:
+    """Return what a network server holds, with our ids where it has its own names for ours."""
+    ours: dict[str, str] = {}
+    for one in downlinks:  # the newest first: a frame counter may have begun anew
+        reference = one.get("detail", {}).get("reference")
+        if reference and one.get("integration") == integration:
+            ours.setdefault(reference, one["id"])
+    return [
+        msgspec.structs.replace(item, ours=ours[item.reference])
+        if not item.ours and item.reference in ours
+        else item
+        for item in held
+    ]

@@ -31,12 +31,13 @@ import orjson
 from pydantic import Field
 
 from pipeline.errors import MessageError
-from pipeline.integrations import chirpstack_events, lorawan
-from pipeline.integrations.dialect import Asynchronous, DeviceTemplate
+from pipeline.integrations import chirpstack_events, chirpstack_queue, lorawan
+from pipeline.integrations.chirpstack_queue import QueueApi, eui_of
+from pipeline.integrations.dialect import Asynchronous, DeviceTemplate, Queued
 from pipeline.integrations.document import digest, rfc3339
 from pipeline.integrations.server_options import ServerOptions
 from pipeline.model.downlink import Downlink
-from pipeline.model.http import Call, Request
+from pipeline.model.http import Call, Request, Response
 from pipeline.model.mqtt import Publication, topic_level
 from pipeline.model.uplink import Link, Uplink
 
@@ -44,7 +45,8 @@ SAMPLE_APPLICATION = "17c82e96-be03-4f38-aef3-f83d48582d97"
 
 
 class ChirpStackOptions(ServerOptions):
-    """`server` and `api_key`: ChirpStack's REST API, for downlinks of an integration over HTTP.
+    """`server` and `api_key`: ChirpStack's REST API, for downlinks of an integration over HTTP,
+    and for the device's queue, which is shown and flushed.
 
     Over MQTT: `application_id` takes the events of that application alone, and
     `topic_prefix` is what stands before `application/…` in ChirpStack's `event_topic`.
@@ -54,7 +56,7 @@ class ChirpStackOptions(ServerOptions):
     topic_prefix: str = Field(default="", pattern=r"^[^+#]*$", max_length=200)
 
 
-class ChirpStack(Asynchronous):
+class ChirpStack(QueueApi, Asynchronous):
     """The dialect; see the module."""
 
     name = "chirpstack"
@@ -103,20 +105,14 @@ class ChirpStack(Asynchronous):
         """Return the request that enqueues it; `replace` flushes the queue. MessageError
         `no_link`.
         """
-        server, key = options.target()
-        item = _item(downlink)
-        body: dict[str, Any] = {"queueItem": item}
+        body: dict[str, Any] = {"queueItem": _item(downlink)}
         if downlink.queue == "replace":
             body["flushQueue"] = True
-        return Call(
-            url=f"{server}/api/devices/{_eui_of(link)}/queue",
-            body=orjson.dumps(body),
-            headers={
-                "grpc-metadata-authorization": f"Bearer {key}",
-                "content-type": "application/json",
-                "user-agent": lorawan.USER_AGENT,
-            },
-        )
+        return chirpstack_queue.enqueue(link, options, body)
+
+    def read_queue(self, response: Response) -> list[Queued]:
+        """Return what the queue's listing says."""
+        return chirpstack_queue.read_v4(response)
 
     def reference(self, answer: bytes) -> str:
         """Return the queue item's id, by which reports name the downlink."""
@@ -143,7 +139,7 @@ class ChirpStack(Asynchronous):
         is appended like `last`. MessageError `no_link`.
         """
         application = link.application_id or options.application_id
-        dev_eui = _eui_of(link)
+        dev_eui = eui_of(link)
         if not application:
             raise MessageError("no uplink has told the device's application yet", code="no_link")
         reference = str(uuid5(NAMESPACE_URL, f"funicular:{downlink.id}"))
@@ -229,12 +225,6 @@ def _item(downlink: Downlink) -> dict[str, Any]:
     if downlink.expires_at_ms is not None:
         item["expiresAt"] = rfc3339(downlink.expires_at_ms)
     return item
-
-
-def _eui_of(link: Link) -> str:
-    if not link.device_id:
-        raise MessageError("no uplink has told the device's EUI yet", code="no_link")
-    return link.device_id
 
 
 DIALECT = ChirpStack()

@@ -25,9 +25,10 @@ import msgspec
 import orjson
 
 from pipeline.errors import MessageError
-from pipeline.integrations import lorawan
+from pipeline.integrations import chirpstack_queue, lorawan
 from pipeline.integrations.chirpstack import ChirpStackOptions, refuse_protobuf
-from pipeline.integrations.dialect import Asynchronous, DeviceTemplate
+from pipeline.integrations.chirpstack_queue import QueueApi, eui_of
+from pipeline.integrations.dialect import Asynchronous, DeviceTemplate, Queued
 from pipeline.integrations.document import (
     Name,
     Uint8,
@@ -41,7 +42,7 @@ from pipeline.integrations.document import (
     time_of,
 )
 from pipeline.model.downlink import Downlink, State
-from pipeline.model.http import Call, Request
+from pipeline.model.http import Call, Request, Response
 from pipeline.model.mqtt import Publication, topic_level
 from pipeline.model.uplink import Link, Report, Uplink
 
@@ -80,7 +81,7 @@ class _Event(msgspec.Struct):
     eventType: str | None = None  # noqa: N815
 
 
-class ChirpStackV3(Asynchronous):
+class ChirpStackV3(QueueApi, Asynchronous):
     """The dialect; see the module."""
 
     name = "chirpstack_v3"
@@ -147,16 +148,11 @@ class ChirpStackV3(Asynchronous):
         """Return the request that enqueues it. v3 flushes by a request of its own, so that
         `replace` is appended like `last`. MessageError `no_link`.
         """
-        server, key = options.target()
-        return Call(
-            url=f"{server}/api/devices/{_eui_of(link)}/queue",
-            body=orjson.dumps({"deviceQueueItem": _item(downlink)}),
-            headers={
-                "grpc-metadata-authorization": f"Bearer {key}",
-                "content-type": "application/json",
-                "user-agent": lorawan.USER_AGENT,
-            },
-        )
+        return chirpstack_queue.enqueue(link, options, {"deviceQueueItem": _item(downlink)})
+
+    def read_queue(self, response: Response) -> list[Queued]:
+        """Return what the queue's listing says."""
+        return chirpstack_queue.read_v3(response)
 
     def reference(self, answer: bytes) -> str:
         """Return the frame counter that the downlink got, by which reports name it."""
@@ -181,7 +177,7 @@ class ChirpStackV3(Asynchronous):
     ) -> Publication:
         """Return the command for the device's queue. MessageError `no_link`."""
         application = link.application_id or options.application_id
-        dev_eui = _eui_of(link)
+        dev_eui = eui_of(link)
         if not application:
             raise MessageError("no uplink has told the device's application yet", code="no_link")
         path = f"application/{topic_level(application)}/device/{topic_level(dev_eui)}/command/down"
@@ -438,12 +434,6 @@ def _item(downlink: Downlink) -> dict[str, Any]:
         "data": b64encode(downlink.payload or b"").decode(),
         "fPort": downlink.f_port,
     }
-
-
-def _eui_of(link: Link) -> str:
-    if not link.device_id:
-        raise MessageError("no uplink has told the device's EUI yet", code="no_link")
-    return link.device_id
 
 
 DIALECT = ChirpStackV3()

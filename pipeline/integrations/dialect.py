@@ -92,13 +92,16 @@ class Dialect(Protocol):
 
 
 class Queued(msgspec.Struct, frozen=True):
-    """A downlink in a network server's own queue. `ours`: the id that Funicular gave it."""
+    """A downlink in a network server's own queue. `ours`: the id that Funicular gave it, where the
+    network server tells it, or where `reference` (its own name of it) is that of one of ours.
+    """
 
     f_port: int | None
     payload: bytes | None
     confirmed: bool = False
     ours: str = ""
     detail: dict[str, Any] = {}
+    reference: str = ""
 
 
 @runtime_checkable

@@ -2,7 +2,8 @@
 of our own publishes it.
 
 In: `delivery.<tenant>.downlink-<integration>`. Out: messages of QoS 1 (as far as the integration
-asks for it); one that the broker has acknowledged is handed over.
+asks for it); one that the broker has acknowledged is handed over. MQTT has no way to empty a
+network server's queue: that goes to its API, where the dialect has one and the options name it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pipeline.model.uplink import Link
 from pipeline.mqtt_client import BrokerError, client_of, connected, said
 from pipeline.rulebook.book import Integration
 from pipeline.sink.batches import one_by_one
+from pipeline.sink.downlinks import DownlinkTransport
 from pipeline.sink.transport import Context, Result, Verdict
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class MqttDownlinkTransport:
         self.deliveries_max = 1
         self.concurrency = settings.downlink_concurrency
         self.retry = settings.downlink_retry
+        self._over_http = DownlinkTransport(integration, context)
         self._connecting = asyncio.Lock()
         self._connection: tuple[aiomqtt.Client, AsyncExitStack] | None = None
 
@@ -64,6 +67,10 @@ class MqttDownlinkTransport:
 
     async def close(self) -> None:
         """Disconnect."""
+        await self._over_http.close()
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection[1].aclose()
@@ -73,6 +80,9 @@ class MqttDownlinkTransport:
         return await one_by_one(batch, self._hand_over)
 
     async def _hand_over(self, delivery: Delivery) -> Result:
+        if delivery.clear:
+            (result,) = await self._over_http.deliver([delivery])
+            return result
         if delivery.downlink is None:
             return Result(Verdict.REFUSED, "no_downlink", "the delivery holds no downlink")
         try:
@@ -94,7 +104,7 @@ class MqttDownlinkTransport:
         except BrokerError as error:
             return Result(Verdict.POSTPONED, "connect", error.message)
         except aiomqtt.MqttError as error:
-            await self.close()  # the next try begins with a new connection
+            await self._disconnect()  # the next try begins with a new connection
             return Result(Verdict.POSTPONED, "broker", said(error), uncertain=True)
         detail = {"reference": made.reference} if made.reference else {}
         return Result(Verdict.DELIVERED, detail=detail)

@@ -16,6 +16,7 @@ from pipeline.model.uplink import Link
 from pipeline.sink.asking import Asker
 from pipeline.sink.downlinks import DownlinkTransport
 from pipeline.sink.endings import Ended, How, downlink_ending
+from pipeline.sink.mqtt_downlinks import MqttDownlinkTransport
 from pipeline.sink.transport import DELIVERED, Context, Verdict
 from tests.unit.sink.fakes import (
     REFUSED,
@@ -56,6 +57,28 @@ def test_the_things_stack_is_emptied_by_replacing_with_nothing() -> None:
             (heard,) = server.heard
             assert heard.path.endswith("/applications/app1/devices/dev1/down/replace")
             assert heard.json == {"downlinks": []}
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", ["chirpstack", "chirpstack_v3"])
+@pytest.mark.parametrize("carried", ["http", "mqtt"])
+def test_chirpstack_is_flushed(name: str, carried: str) -> None:
+    """The delivery becomes a DELETE of the device's queue; also of an integration over MQTT, which
+    has no such way of its own.
+    """
+
+    async def main() -> None:
+        async with serving(World()) as server:
+            dialect = dialects()[name]
+            options = dialect.options.model_validate({"server": server.url, "api_key": "key"})
+            context = Context(TENANT, "downlink-ns", SETTINGS, lambda: START_MS)
+            kind = DownlinkTransport if carried == "http" else MqttDownlinkTransport
+            transport = kind(integration(dialect, options=options), context)
+            assert await transport.deliver([CLEAR]) == [DELIVERED]
+            await transport.close()
+            (heard,) = server.heard
+            assert (heard.method, heard.path) == ("DELETE", "/api/devices/dev1/queue")
 
     run(main())
 
