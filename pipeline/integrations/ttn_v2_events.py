@@ -1,6 +1,7 @@
 """The events of The Things Network v2's Data API (MQTT) → one Uplink.
 
 In: a request whose query has the `event` (the topic after `events/`), `app_id` and `dev_id`.
+Format: `mqtt/README.md` of TheThingsArchive/ttn.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _ERRORS = ("up/errors", "activations/errors")
 EVENTS = ("activations", *_ERRORS, *_REPORTS)
 """The events that say something of a device or a downlink; `create`, `update` and `delete` tell of
 the network server's own registry."""
+_CONFIG = ("modulation", "data_rate", "counter", "frequency", "power")
+"""Of a transmission: frequency in Hz, power in dBm, the frame counter."""
 _TEXT_LENGTH_MAX = 500
 
 
@@ -35,7 +38,7 @@ def read(request: Request, device_template: str) -> Uplink:
         raise MessageError(
             f"an event of v2 is one of {', '.join(EVENTS)}", code="field", field="event"
         )
-    document = parse_object(request.body)
+    document = _document(request.body)
     app_id, dev_id = query.get("app_id", ""), query.get("dev_id", "")
     if not dev_id:
         raise MessageError("the topic names no device", code="device_missing", field="dev_id")
@@ -68,11 +71,22 @@ def read(request: Request, device_template: str) -> Uplink:
     )
 
 
+def _document(body: bytes) -> dict[str, Any]:
+    """Return the event's JSON. `down/scheduled` and `down/acks` say nothing: null, or no bytes."""
+    return {} if body.strip() in (b"", b"null") else parse_object(body)
+
+
 def _report(event: str, document: dict[str, Any]) -> Report:
     detail: dict[str, Any] = {"event": event}
     reason = ""
     if event == "down/sent":
         detail["transmitted"] = True
+        if gateway := _text(document.get("gateway_id")):
+            detail["gateway_id"] = gateway
+        config = document.get("config")
+        if type(config) is dict:
+            said = {name: config[name] for name in _CONFIG if type(config.get(name)) in (int, str)}
+            detail.update({name: _text(value) or value for name, value in said.items()})
     if event == "down/errors":
         detail["message"] = _text(document.get("error"))
         reason = "network_server"

@@ -130,8 +130,10 @@ def test_an_activation_of_v2_is_a_join() -> None:
 @pytest.mark.parametrize(
     ("event", "document", "state", "reason"),
     [
+        ("down/scheduled", None, State.ACCEPTED, ""),
         ("down/scheduled", {"message": {}}, State.ACCEPTED, ""),
         ("down/sent", {"payload": "AA=="}, State.ACCEPTED, ""),
+        ("down/acks", None, State.ACKNOWLEDGED, ""),
         ("down/acks", {}, State.ACKNOWLEDGED, ""),
         ("down/errors", {"error": "no session"}, State.FAILED, "network_server"),
     ],
@@ -144,6 +146,46 @@ def test_what_became_of_a_downlink_of_v2(
 
     assert (report.state, report.reason) == (state, reason)
     assert (report.downlink_id, report.reference) == ("", "")
+
+
+def test_events_of_v2_without_a_body() -> None:
+    """v2 publishes `null` with an event that says nothing more; no bytes at all mean the same."""
+    request = TTN_V2.from_topic("app1/devices/dev1/events/down/acks", b"", TtnV2Options())
+    assert request is not None
+
+    (uplink,) = TTN_V2.read(request, TtnV2Options(), "{application_id}:{device_id}")
+
+    assert [report.state for report in uplink.reports] == [State.ACKNOWLEDGED]
+    assert (uplink.device, uplink.type) == ("app1:dev1", None)
+
+
+def test_what_v2_says_of_a_transmission() -> None:
+    """Gateway and radio settings stand with the downlink; what is no text or number does not."""
+    (report,) = ttn_event(
+        "down/sent",
+        {"payload": "YAA=", "gateway_id": "some-gateway",
+         "config": {"modulation": "LORA", "data_rate": "SF7BW125", "counter": 123,
+                    "frequency": 868300000, "power": [14]}},
+    ).reports  # fmt: skip
+
+    assert report.detail == {
+        "event": "down/sent",
+        "transmitted": True,
+        "gateway_id": "some-gateway",
+        "modulation": "LORA",
+        "data_rate": "SF7BW125",
+        "counter": 123,
+        "frequency": 868300000,
+    }
+
+
+@pytest.mark.parametrize("body", [b"[]", b"1", b"{", b'"null"'])
+def test_event_of_v2_that_is_no_object(body: bytes) -> None:
+    """Garbage on an event's topic is refused, and becomes a dead letter."""
+    request = TTN_V2.from_topic("app1/devices/dev1/events/down/acks", body, TtnV2Options())
+    assert request is not None
+    with pytest.raises(MessageError):
+        TTN_V2.read(request, TtnV2Options(), "{device_id}")
 
 
 def test_an_error_of_v2_is_news_of_the_device() -> None:
