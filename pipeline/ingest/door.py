@@ -17,6 +17,7 @@ import structlog
 
 from pipeline.errors import MessageError, RetryableError, StorageFullError
 from pipeline.metrics import Registry
+from pipeline.model.event import WindowOpened
 from pipeline.model.http import Request, Response
 from pipeline.model.record import (
     CE_ID,
@@ -33,12 +34,14 @@ from pipeline.model.record import (
     REPLY_TO,
     UPLINK_RECEIVED_TYPE,
     Outgoing,
+    device_key,
+    headers_of,
 )
 from pipeline.model.reply import Reply, ReplyTo
 from pipeline.model.uplink import Uplink
 from pipeline.ports import Log
 from pipeline.rulebook.book import Integration, Rulebooks
-from pipeline.topics import UPLINK_RECEIVED
+from pipeline.topics import DEVICE_EVENTS, UPLINK_RECEIVED
 
 from .credentials import NO_CREDENTIALS, Credentials
 from .problem import of_message, problem
@@ -46,6 +49,7 @@ from .reports import Outcome, Reports
 from .settings import IngestSettings
 from .source_health import IntegrationStatus
 from .waiting import Waiter, Waiting
+from .windows import Leaving, Window
 
 HEADERS_KEPT = frozenset(
     {"content-type", "user-agent", "idempotency-key", "webhook-id", "x-tts-domain"}
@@ -134,6 +138,33 @@ class Door:
         self._trouble = ""
         self._second = -1
         self._second_text = ""
+
+    def window(self, gate: Gate, hand_over: Callable[[Leaving], None], lasts_s: float) -> Window:
+        """Open a window for one connection of an integration: see `windows.Window`."""
+        return Window(
+            self._waiting,
+            self._reports,
+            hand_over,
+            tenant=gate.integration.tenant,
+            request=self._new_id(),
+            lasts_s=lasts_s,
+        )
+
+    def opened(self, gate: Gate, device: str, way_back: str, now_ms: int) -> Outgoing:
+        """Return the record that tells of a window before its device has said anything."""
+        integration = gate.integration
+        event = WindowOpened(
+            id=self._new_id(),
+            tenant=integration.tenant,
+            device=device,
+            integration=integration.name,
+            time_ms=now_ms,
+        )
+        headers = headers_of(
+            event_id=event.id, trace=event.id, cause=event.id, tenant=event.tenant, rules=""
+        )
+        headers[REPLY_TO] = way_back
+        return Outgoing(DEVICE_EVENTS, device_key(event.tenant, device), _encode(event), headers)
 
     def record(self, gate: Gate, request: Request, arrived_ms: int) -> tuple[Outgoing, bool]:
         """Return the record of a message that nobody can be refused, and whether the dialect can

@@ -80,7 +80,8 @@ class Replies:
             except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 _log.warning("a reply is not readable", offset=record.offset, error=str(error))
                 continue
-            if not self._waiting.deliver(reply) and reply.downlink_id:
+            trace = record.headers.get(TRACE_ID, reply.request)
+            if not self._waiting.deliver(reply, trace) and reply.downlink_id:
                 self._late(record, reply)
 
     def _late(self, record: Record, reply: Reply) -> None:

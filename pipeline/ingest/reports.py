@@ -25,9 +25,10 @@ from pipeline.model.uplink import Report
 from pipeline.ports import Log
 from pipeline.topics import DEVICE_EVENTS
 
-Outcome = Literal["answered", "not_answered", "too_late"]
+Outcome = Literal["answered", "not_answered", "too_late", "refused"]
 """What became of an answer: the client has it; it was written and may have arrived; it was never
-written, as the time was up or the client had gone."""
+written, as the time was up or the client had gone; it cannot be written on this way at all."""
+_STATES: dict[Outcome, State] = {"answered": State.SENT, "refused": State.FAILED}
 BATCH_MAX = 1_000
 BACKOFF_S = 0.1
 BACKOFF_MAX_S = 5.0
@@ -54,15 +55,16 @@ class Reports:
         """Whether no more synchronous requests should be taken; those under way may still add."""
         return len(self._pending) >= self._reports_max
 
-    def add(self, tenant: str, reply: Reply, trace: str, outcome: Outcome) -> None:
+    def add(self, tenant: str, reply: Reply, trace: str, outcome: Outcome, why: str = "") -> None:
         """Tell that `reply`'s downlink left in an answer (`sent`), or did not (back to
-        `queued`, the outcome is the reason). `trace` is the uplink's id.
+        `queued`, the outcome is the reason), or never can (`failed`; `why` is a sentence).
+        `trace` is the uplink's id.
         """
-        answered = outcome == "answered"
         report = Report(
-            state=State.SENT if answered else State.QUEUED,
+            state=_STATES.get(outcome, State.QUEUED),
             downlink_id=reply.downlink_id,
-            reason="" if answered else outcome,
+            reason="" if outcome == "answered" else outcome,
+            detail={"message": why} if why else {},
         )
         event = DownlinkReport(
             id=derive_id(f"{reply.downlink_id}.{reply.request}", outcome),

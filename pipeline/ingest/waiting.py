@@ -1,12 +1,13 @@
 """Requests that wait for an answer from the stages: replies come in, whoever waits is woken.
 
-Every request waits under its id until all parts of its answer are there, or its time is up.
+Every request waits under its id until all parts of its answer are there, or its time is up. A
+window (`windows.py`) stays under its own id as long as it is open.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pipeline.model.reply import Reply
 
@@ -59,6 +60,7 @@ class Waiting:
         self._waiting_max = waiting_max
         self._waiters: dict[str, Waiter] = {}
         self._answered: dict[str, frozenset[str]] = {}
+        self._windows: dict[str, Callable[[Reply, str], bool]] = {}
 
     def __len__(self) -> int:
         return len(self._waiters)
@@ -74,17 +76,32 @@ class Waiting:
     def close(self, waiter: Waiter, answered: Iterable[str] = ()) -> None:
         """Give a place back. `answered` are the ids of the downlinks that the answer carries."""
         self._waiters.pop(waiter.request, None)
+        self._remember(waiter.request, answered)
+
+    def keep(self, request: str, take: Callable[[Reply, str], bool]) -> None:
+        """Let `take` have all replies to a window, with their traces, until its end."""
+        self._windows[request] = take
+
+    def end(self, request: str, answered: Iterable[str]) -> None:
+        """End a window. `answered` are the ids of the downlinks that it was given."""
+        if self._windows.pop(request, None) is not None:
+            self._remember(request, answered)
+
+    def _remember(self, request: str, answered: Iterable[str]) -> None:
         carried = frozenset(answered)
         if carried:
-            self._answered[waiter.request] = carried
+            self._answered[request] = carried
             while len(self._answered) > self._waiting_max:
                 del self._answered[next(iter(self._answered))]
 
-    def deliver(self, reply: Reply) -> bool:
+    def deliver(self, reply: Reply, trace: str = "") -> bool:
         """Hand a part to whoever waits for it. False: nobody does, and none was answered with it.
 
         A part that comes twice (an engine that writes at least once) is no late one.
         """
+        take = self._windows.get(reply.request)
+        if take is not None:
+            return take(reply, trace)
         waiter = self._waiters.get(reply.request)
         if waiter is not None:
             return waiter.take(reply)

@@ -17,6 +17,8 @@ class ConnectionConfig(BaseModel):
 
     answers: ClassVar[bool] = False
     """Whether a device can be answered on the way that its message came."""
+    stays_open: ClassVar[bool] = False
+    """Whether that way stays open for downlinks that are asked for later."""
 
     @classmethod
     def carries(cls, dialect: Dialect) -> list[Problem]:  # noqa: ARG003 - the port's shape

@@ -207,8 +207,14 @@ def parse_integration(
         return None, problems
     named = (tenant, name, template)
     made = _made(named, config, defaults, dialect, options)
+    stays_open = connection is not None and connection.stays_open and not _only_accepts(dialect)
+    synchronous = config.synchronous is None and stays_open
     return replace(
-        made, transport=config.transport, connection=connection, converters=choices
+        made,
+        transport=config.transport,
+        connection=connection,
+        converters=choices,
+        synchronous=made.synchronous or synchronous,
     ), problems
 
 
