@@ -11,6 +11,7 @@ import msgspec
 import orjson
 
 from pipeline import topics
+from pipeline.model.dead_letter import DeadLetter
 from pipeline.model.downlink import Downlink
 from pipeline.model.event import DeviceEvent, DeviceMessage, DownlinkWork, RequestedDownlink
 from pipeline.stream.kafka_changes import Change, replay
@@ -57,6 +58,10 @@ def account(read: Read, ledger: Ledger, servers: Servers, archive: Path) -> Acco
         if downlink.possibly_delivered:
             flagged.add(int((downlink.fields or {})["n"]))
     found.shared = {n for n, given in ledger.given.items() if len(given) > 1} - flagged
+    letters = [msgspec.json.decode(value, type=DeadLetter) for _, value in read(topics.DEAD_LETTER)]
+    found.broken += [
+        f"dead letter: {each.stage}: {each.reason}: {each.message}" for each in letters
+    ]
     _hold(found, "uplinks", lambda: check_uplinks(read, ledger, servers, archive))
     _hold(found, "downlinks", lambda: check_downlinks(read, ledger, servers))
     _hold(found, "order", lambda: check_order(messages, ledger))
