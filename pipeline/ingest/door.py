@@ -148,6 +148,7 @@ class Door:
             tenant=gate.integration.tenant,
             request=self._new_id(),
             lasts_s=lasts_s,
+            now_ms=self._now_ms,
         )
 
     def opened(self, gate: Gate, device: str, way_back: str, now_ms: int) -> Outgoing:

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import structlog
 
 from pipeline.errors import RetryableError
+from pipeline.integrations.dialect import DeviceTemplate
 from pipeline.model.dead_letter import bury
 from pipeline.model.http import Request
-from pipeline.model.record import Outgoing, Record
+from pipeline.model.record import REPLY_TO, Outgoing, Record
 from pipeline.ports import Log
 from pipeline.topics import UPLINK_RECEIVED
 
-from .door import Door, Gate
+from .door import Answer, Door, Gate
+from .problem import problem
 from .settings import IngestSettings
 from .source_health import SourceHealth
+from .windows import Leaving, Window
 
 STAGE = "ingest"
 _log = structlog.get_logger(__name__)
@@ -46,15 +50,17 @@ class DoorInlet:
         self._settings = settings
         self._now_ms = now_ms
 
-    async def take(self, requests: Sequence[Request]) -> None:
+    async def take(self, requests: Sequence[Request], *, ways_back: Sequence[str] = ()) -> None:
         """See `source.Inlet`."""
         if not requests:
             return
         now_ms = self._now_ms()
         refused = 0
         records: list[Outgoing] = []
-        for request in requests:
+        for place, request in enumerate(requests):
             record, good = self._record(request, now_ms)
+            if ways_back and ways_back[place] and record.topic == UPLINK_RECEIVED:
+                record.headers[REPLY_TO] = ways_back[place]
             records.append(record)
             refused += not good
         await self._append(records)
@@ -64,23 +70,51 @@ class DoorInlet:
         """See `source.Inlet`."""
         self._health.passed_over(count, reason)
 
+    def window(self, hand_over: Callable[[Leaving], None], lasts_s: float) -> Window:
+        """See `source.Inlet`."""
+        return self._door.window(self._gate, hand_over, lasts_s)
+
+    async def announce(self, device_id: str, way_back: str) -> None:
+        """See `source.Inlet`."""
+        template = self._gate.integration.device_template
+        device = DeviceTemplate.fill(template, {"device_id": device_id})
+        record = self._door.opened(self._gate, device, way_back, self._now_ms())
+        await self._append([record])
+
+    async def ask(self, request: Request) -> Answer:
+        """See `source.Inlet`."""
+        limit = self._gate.integration.body_bytes_max
+        if len(request.body) > limit:
+            said = f"the body has {len(request.body)} bytes; `body_bytes_max` allows {limit}"
+            return Answer(problem(413, "body_length", said))
+        answer = await self._door.take(self._gate, request, self._now_ms())
+        if answer.response.status < 300:
+            self._health.took(1, 0)
+        return answer
+
+    async def bury(self, request: Request, reason: str, message: str) -> None:
+        """See `source.Inlet`."""
+        await self._append([self._letter(request, reason, message, {})])
+        self._health.took(1, 1)
+
+    def _letter(
+        self, request: Request, reason: str, message: str, detail: dict[str, Any]
+    ) -> Outgoing:
+        now_ms = self._now_ms()
+        out, _ = self._door.record(self._gate, request, now_ms)
+        record = Record(UPLINK_RECEIVED, -1, -1, now_ms, out.key, out.value, out.headers)
+        return bury(
+            record, stage=STAGE, reason=reason, message=message, detail=detail, now_ms=now_ms
+        )
+
     def _record(self, request: Request, now_ms: int) -> tuple[Outgoing, bool]:
         limit = self._gate.integration.body_bytes_max
         length = len(request.body)
         if length <= limit:
             return self._door.record(self._gate, request, now_ms)
         cut = Request(request.body[:limit], request.method, request.query, request.headers)
-        out, _ = self._door.record(self._gate, cut, now_ms)
-        record = Record(UPLINK_RECEIVED, -1, -1, now_ms, out.key, out.value, out.headers)
-        letter = bury(
-            record,
-            stage=STAGE,
-            reason="body_length",
-            message=f"the message has {length} bytes; `body_bytes_max` allows {limit}",
-            detail={"length": length, "limit": limit},
-            now_ms=now_ms,
-        )
-        return letter, False
+        message = f"the message has {length} bytes; `body_bytes_max` allows {limit}"
+        return self._letter(cut, "body_length", message, {"length": length, "limit": limit}), False
 
     async def _append(self, records: Sequence[Outgoing]) -> None:
         pause_s = self._settings.source_pause_s

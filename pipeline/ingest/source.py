@@ -7,7 +7,7 @@ integration's messages come where they are not posted to the door. It neither re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Protocol
@@ -17,6 +17,9 @@ from pipeline.model.http import Request
 from pipeline.rulebook.book import Integration
 from pipeline.rulebook.connection_config import ConnectionConfig
 from pipeline.scan import defined
+
+from .door import Answer
+from .windows import Leaving, Window
 
 
 class SourceError(RetryableError):
@@ -28,14 +31,41 @@ class SourceError(RetryableError):
 class Inlet(Protocol):
     """Where messages go."""
 
-    async def take(self, requests: Sequence[Request]) -> None:
+    async def take(self, requests: Sequence[Request], *, ways_back: Sequence[str] = ()) -> None:
         """Return when all are durable, in this order. Waits as long as the log takes nothing, so
         that whoever calls it takes no more from the other side.
+
+        `ways_back`: of each request, by which window its device can be reached (`Window.way_back`; empty: by none).
         """
         ...
 
     def pass_over(self, count: int, reason: str) -> None:
         """Count messages that are none of a device's: of another topic, or retained."""
+        ...
+
+    def window(self, hand_over: Callable[[Leaving], None], lasts_s: float) -> Window:
+        """Open a way back to devices (`ConnectionConfig.stays_open`): see `windows.Window`.
+        Close it when it leads nowhere any more.
+        """
+        ...
+
+    async def announce(self, device_id: str, way_back: str) -> None:
+        """Tell of a window to a device that has said nothing yet; returns when that is durable.
+
+        MessageError: no device can have that name.
+        """
+        ...
+
+    async def ask(self, request: Request) -> Answer:
+        """Take a message of somebody who waits for an answer, and return it: as the door's, with
+        the downlink where the integration is synchronous, or why it was refused.
+        """
+        ...
+
+    async def bury(self, request: Request, reason: str, message: str) -> None:
+        """Make a dead letter of what is no message, such as the beginning of one that is too
+        long; returns when it is durable.
+        """
         ...
 
 

@@ -61,6 +61,7 @@ class Window:
         tenant: str,
         request: str,
         lasts_s: float,
+        now_ms: Callable[[], int],
     ) -> None:
         """`hand_over` is called on the loop for each downlink, and must not block. The window
         lasts `lasts_s` past the last message, if nobody closes it before.
@@ -71,17 +72,19 @@ class Window:
         self._tenant = tenant
         self._request = request
         self._lasts_ms = round(lasts_s * 1_000)
+        self._now_ms = now_ms
         self._deadline_ms = 0
         self._header = ""
         self._taken: deque[str] = deque(maxlen=TAKEN_MAX)
         waiting.keep(request, self._take)
 
-    def way_back(self, now_ms: int) -> str:
+    def way_back(self) -> str:
         """Return the header `reply_to` of a message that came by it now.
 
         It is the same for a while, so that the stages need not write at each message; it promises
         up to twice what the window lasts, and is tried in vain past its end.
         """
+        now_ms = self._now_ms()
         if self._deadline_ms - now_ms < self._lasts_ms:
             self._deadline_ms = now_ms + 2 * self._lasts_ms
             reply_to = ReplyTo(
