@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from pipeline.errors import UsageError
 from pipeline.metrics import Registry
-from pipeline.model.letters import Letters
-from pipeline.ports import Log, Stage
+from pipeline.model.letters import LetterBox, OpenBox
+from pipeline.ports import Leases, Log, Stage
 from pipeline.rulebook.book import Rulebook
 from pipeline.settings import Settings
 from pipeline.stream.engine import SqliteEngine
+from pipeline.stream.leases import NoLeases
 from pipeline.stream.letters import LogLetters
 from pipeline.stream.shelf import EmbeddedShelf
 from pipeline.stream.sqlite import SqliteLog, wall_clock_ms
+from pipeline.stream.sqlite_leases import EmbeddedLeases
 
 if TYPE_CHECKING:
     from pipeline.stream.kafka_settings import KafkaSettings
@@ -39,8 +41,13 @@ class Backbone(Protocol):
         ...
 
     @property
-    def letters(self) -> Letters | None:
-        """The dead letters, where this process has the log to itself."""
+    def leases(self) -> Leases | None:
+        """Who may have a connection that one worker alone may have; None: there are no edges."""
+        ...
+
+    @property
+    def letters(self) -> LetterBox | None:
+        """Where the dead letters are; None: this process has no way to them."""
         ...
 
     @property
@@ -102,7 +109,8 @@ class Embedded:
         self.log = SqliteLog.open(settings.log_file, settings.log, metrics)
         self.engine = SqliteEngine(self.log, run, settings.engine, metrics)
         shelf = EmbeddedShelf(settings.log_file, self.log.append_blocking)
-        self.letters = LogLetters(shelf, wall_clock_ms)
+        self.letters = OpenBox(LogLetters(shelf, wall_clock_ms))
+        self.leases = EmbeddedLeases(self.log)
 
     async def open(self) -> None:
         """Nothing more is needed."""
@@ -142,12 +150,14 @@ class OnKafka:
         """UsageError: what the operator set of Kafka cannot be."""
         kafka = self._kafka = kafka_settings(settings)
         self.log: Log | None = None
-        self.letters: Letters | None = None
+        self.letters: LetterBox | None = _letters(kafka) if edges else None
+        self.leases: Leases | None = None
         self.engine: Engine | None = None
         if edges:
             from pipeline.stream.kafka_log import KafkaLog  # noqa: PLC0415 - an extra
 
             self.log = self._edges = KafkaLog(kafka)
+            self.leases = _leases(kafka, settings.ingest.worker)
         if run and settings.log_url.startswith("faust:"):
             from pipeline.stream.faust import FaustEngine  # noqa: PLC0415 - an extra
             from pipeline.stream.faust_settings import FaustSettings  # noqa: PLC0415
@@ -187,6 +197,8 @@ class OnKafka:
         """Stop the stages, leave the groups, disconnect."""
         if self.engine is not None:
             await asyncio.to_thread(self.engine.stop, timeout_s)
+        if self.leases is not None:
+            await self.leases.close()
         if self.log is not None:
             await self._edges.close(timeout_s)
 
@@ -207,6 +219,26 @@ def kafka_settings(settings: Settings) -> KafkaSettings:
 
     rest = settings.log_url.partition("://")[2]
     return KafkaSettings.from_url(f"kafka://{rest}", os.environ)
+
+
+def _leases(kafka: KafkaSettings, worker: str) -> Leases:
+    """Return the leases on a cluster. Who runs Faust may not have what they need."""
+    try:
+        from pipeline.stream.kafka_leases import KafkaLeases  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        return NoLeases(
+            f"what one worker alone may do needs {error.name}: pip install 'funicular[kafka]'"
+        )
+    return KafkaLeases(kafka, worker)
+
+
+def _letters(kafka: KafkaSettings) -> LetterBox | None:
+    """Return the cluster's dead letters. Who runs Faust may not have what they need."""
+    try:
+        from pipeline.stream.kafka_shelf import KafkaLetterBox  # noqa: PLC0415 - an extra
+    except ImportError:
+        return None
+    return KafkaLetterBox(kafka, wall_clock_ms)
 
 
 def _worker(data: Path) -> str:

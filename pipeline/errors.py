@@ -8,6 +8,7 @@ FunicularError
 │   └── ScriptError        a script threw, looped, ate memory or returned nonsense
 └── RetryableError     the world                → back off, keep the order
     ├── StorageFullError   no room on the disk; the door answers 503
+    ├── LeaseLostError     another worker does now what only one may do
     └── ClosedError        this process is stopping
 
 Anything else is our bug: the worker stops without committing.
@@ -105,6 +106,12 @@ class StorageFullError(RetryableError):
     """The log could not be written: no room on the disk, or its size limit is reached."""
 
     code = "storage_full"
+
+
+class LeaseLostError(RetryableError):
+    """What must run in one place runs at another worker now; nothing was written."""
+
+    code = "lease_lost"
 
 
 class ClosedError(RetryableError):

@@ -14,6 +14,7 @@ METRICS: dict[str, str] = {
     "funicular_requests_total": "HTTP requests at the door, by tenant, integration and status",
     # Integrations with a connection of their own (MQTT, Kafka): whether it stands, and what came.
     "funicular_integration_connected": "1 where the connection stands, by tenant and integration",
+    "funicular_integration_standby": "1 where another worker has the connection, by integration",
     "funicular_integration_messages_total": "Messages taken by a connection, by integration",
     "funicular_integration_refused_total": "Messages that were none of the dialect: dead letters",
     "funicular_integration_passed_over_total": "Messages that were none of a device's",

@@ -9,6 +9,7 @@ in one step: outputs, state changes, timers, input offsets.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -284,4 +285,57 @@ class Reader(Protocol):
 
     async def close(self) -> None:
         """Stop reading; the position stays."""
+        ...
+
+
+class Lease(Protocol):
+    """What must run in one place is ours to run, for now. For one event loop."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether it is still ours, as far as can be told without asking anybody. Once it is not,
+        it never is again.
+        """
+        ...
+
+    async def lost(self) -> None:
+        """Return when it is not ours any more; never, while it is."""
+        ...
+
+    async def cursor(self) -> Any:
+        """Return the cursor that was appended last, by whoever had the lease then; None: none
+        was. RetryableError: not known now.
+        """
+        ...
+
+    async def append(self, records: Sequence[Outgoing], cursor: Any) -> None:
+        """Append records and a cursor (JSON) in one step: all of it is durable, or none.
+
+        LeaseLostError: another worker has the lease, nothing was written. RetryableError: not
+        now; called again with the same, it writes nothing twice.
+        """
+        ...
+
+
+class Leases(Protocol):
+    """Who of all workers may do what only one may do at a time."""
+
+    def hold(self, name: str) -> AbstractAsyncContextManager[Lease]:
+        """Wait until the lease of a name is ours, however long. Inside the block it is, until
+        `Lease.lost` returns; leaving the block says that nothing of it runs here any more, for
+        which the next owner waits.
+        """
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why nobody can tell now whose the leases are; empty: it can be told."""
+        ...
+
+    def owner(self, name: str) -> str:
+        """Return which worker has it, as far as was seen; empty: not seen."""
+        ...
+
+    async def close(self) -> None:
+        """Let others have all leases. May be called twice."""
         ...

@@ -27,6 +27,7 @@ DOWNLINK_STATE = "downlink.state"
 RULES = "rules"
 DEAD_LETTER = DEAD_LETTER_TOPIC
 DEAD_LETTER_HANDLED = "dead.letter.handled"
+SOURCE_CURSOR = "source.cursor"
 
 DAY_S = 86_400
 _DOWNLINK_DESTINATION = "downlink-"
@@ -41,7 +42,7 @@ class Topic(msgspec.Struct, frozen=True):
     writers: tuple[str, ...]
     readers: tuple[str, ...]
     key: Literal["tenant/device", "tenant/integration or device hint", "ingest instance",
-                 "tenant/device#part", "tenant/path", "as it came",
+                 "tenant/device#part", "tenant/path", "tenant/integration", "as it came",
                  "partition-offset of the letter"]  # fmt: skip
     value: str
     retention_s: int = 7 * DAY_S
@@ -70,6 +71,9 @@ TOPICS: tuple[Topic, ...] = (
           "the original record and why: `model.dead_letter.DeadLetter`", retention_s=30 * DAY_S),
     Topic(DEAD_LETTER_HANDLED, ("dead-letters",), (), "partition-offset of the letter",
           "what became of a letter: `model.letters.Handled`", retention_s=30 * DAY_S),
+    Topic(SOURCE_CURSOR, ("ingest",), ("ingest",), "tenant/integration",
+          "how far a source that one worker alone may have has read; who has the partition has it",
+          compacted=True),
 )  # fmt: skip
 
 

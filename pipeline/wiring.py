@@ -26,7 +26,7 @@ from pipeline.convert.stage import Convert
 from pipeline.downlink.stage import DownlinkStage
 from pipeline.errors import ConfigError, Fault, FunicularError, UsageError
 from pipeline.ingest import Ingest, StatusServer, time_ordered_ids
-from pipeline.ingest.source import connection_models
+from pipeline.ingest.source import Outside, connection_models
 from pipeline.integrations.dialect import dialects
 from pipeline.metrics import Registry
 from pipeline.ports import Script, ScriptPort, Stage
@@ -42,7 +42,7 @@ from pipeline.rulebook.reload import Reload
 from pipeline.rulebook.watch import FolderWatch, RulesSource
 from pipeline.script import ScriptFindings, ScriptLimits, ScriptProcesses, check_script
 from pipeline.settings import EMBEDDED, Settings
-from pipeline.sink.asking import Asker
+from pipeline.sink.asking import Asker, fetchers
 from pipeline.sink.transport import config_models
 from pipeline.sink.worker import Sinks
 from pipeline.stream.sqlite import SqliteLog, wall_clock_ms
@@ -256,6 +256,7 @@ class Funicular:
             self._backbone.unready,
             self._asker,
             self._backbone.letters,
+            Outside(self._backbone.leases, fetchers(settings.sink)),
         )
         return door, sinks, None
 

@@ -12,7 +12,7 @@ import click
 from pipeline.cli.addressing import api_options, remote, tenant_of, time_text
 from pipeline.cli.speaking import FAILED, json_line, json_option, telling
 
-_COLOURS = {"connected": "green", "open": None, "connecting": "yellow", "lost": "red"}
+_COLOURS = {"connected": "green", "connecting": "yellow", "lost": "red"}
 
 
 @click.command()
@@ -25,7 +25,7 @@ def integrations(
     """Show how each integration does: connected, last message, errors, reconnects.
 
     An integration that is posted to is `open`; its last message tells whether its network server
-    still posts. Exit code 1: a connection is lost.
+    still posts. One on `standby` is connected at another worker. Exit code 1: a connection is lost.
 
     \b
     Examples:
@@ -61,10 +61,11 @@ def _tell(each: dict[str, Any]) -> None:
     click.secho(f"{each['integration']}", bold=True, nl=False)
     click.echo(f"  {each['dialect']} over {each['transport']}: ", nl=False)
     click.secho(each["state"], fg=_COLOURS.get(each["state"]), nl=False)
-    click.echo(f"; {', '.join(said)}")
+    where = f": {each['note']}" if each["state"] == "standby" and each["note"] else ""
+    click.echo(f"{where}; {', '.join(said)}")
     if each["last_error"] and each["state"] != "open":
         click.echo(f"    last error ({time_text(each['last_error_ms'])}): {each['last_error']}")
-    if each["note"]:
+    if each["note"] and not where:
         click.echo(f"    {each['note']}")
 
 

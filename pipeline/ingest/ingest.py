@@ -15,7 +15,7 @@ import structlog
 
 from pipeline.errors import RetryableError
 from pipeline.metrics import Registry
-from pipeline.model.letters import Letters
+from pipeline.model.letters import LetterBox
 from pipeline.ports import Log
 from pipeline.rulebook.book import Rulebooks
 
@@ -32,6 +32,7 @@ from .replies import Replies
 from .reports import Reports
 from .server import Server
 from .settings import IngestSettings
+from .source import ALONE, Outside
 from .source_health import IntegrationStatus
 from .sources import Sources
 from .ttn_v2_door import TtnV2Speech
@@ -57,14 +58,16 @@ class Ingest:
         now_ms: Callable[[], int],
         ready: Ready,
         outward: Outward | None = None,
-        letters: Letters | None = None,
+        letters: LetterBox | None = None,
+        outside: Outside = ALONE,
     ) -> None:
         """UsageError: the file of keys is not readable.
 
         `new_id` gives ids that are unique over all processes (`ids.time_ordered_ids`); `now_ms`
         is the wall clock, epoch milliseconds; `ready` speaks for the log and the engine;
-        `outward` makes requests to network servers, whose own queues are shown; `letters` are the
-        log's dead letters, where this process has the log to itself.
+        `outward` makes requests to network servers, whose own queues are shown; `letters` is where
+        the log's dead letters are; `outside` is what sources
+        need of other workers and of the web.
         """
         self._settings = settings
         self._metrics = metrics
@@ -107,7 +110,7 @@ class Ingest:
         )
 
         self._sources = Sources(
-            self._door, log, rulebooks, settings, now_ms=now_ms, on_bug=self._died
+            self._door, log, rulebooks, settings, now_ms=now_ms, on_bug=self._died, outside=outside
         )
 
     @property

@@ -12,12 +12,12 @@ from typing import Any
 
 import structlog
 
-from pipeline.errors import RetryableError
+from pipeline.errors import LeaseLostError, RetryableError
 from pipeline.integrations.dialect import DeviceTemplate
 from pipeline.model.dead_letter import bury
 from pipeline.model.http import Request
 from pipeline.model.record import REPLY_TO, Outgoing, Record
-from pipeline.ports import Log
+from pipeline.ports import Lease, Log
 from pipeline.topics import UPLINK_RECEIVED
 
 from .door import Answer, Door, Gate
@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 
 class DoorInlet:
-    """The inlet of one integration."""
+    """The inlet of one integration. `lease` is that of a connection that one worker alone has."""
 
     def __init__(
         self,
@@ -49,10 +49,13 @@ class DoorInlet:
         self._health = health
         self._settings = settings
         self._now_ms = now_ms
+        self.lease: Lease | None = None
 
-    async def take(self, requests: Sequence[Request], *, ways_back: Sequence[str] = ()) -> None:
+    async def take(
+        self, requests: Sequence[Request], cursor: Any = None, ways_back: Sequence[str] = ()
+    ) -> None:
         """See `source.Inlet`."""
-        if not requests:
+        if not requests and cursor is None:
             return
         now_ms = self._now_ms()
         refused = 0
@@ -63,8 +66,13 @@ class DoorInlet:
                 record.headers[REPLY_TO] = ways_back[place]
             records.append(record)
             refused += not good
-        await self._append(records)
-        self._health.took(len(records), refused)
+        await self._append(records, cursor)
+        if records:
+            self._health.took(len(records), refused)
+
+    async def cursor(self) -> Any:
+        """See `source.Inlet`."""
+        return None if self.lease is None else await self.lease.cursor()
 
     def pass_over(self, count: int, reason: str) -> None:
         """See `source.Inlet`."""
@@ -79,7 +87,7 @@ class DoorInlet:
         template = self._gate.integration.device_template
         device = DeviceTemplate.fill(template, {"device_id": device_id})
         record = self._door.opened(self._gate, device, way_back, self._now_ms())
-        await self._append([record])
+        await self._append([record], None)
 
     async def ask(self, request: Request) -> Answer:
         """See `source.Inlet`."""
@@ -94,7 +102,7 @@ class DoorInlet:
 
     async def bury(self, request: Request, reason: str, message: str) -> None:
         """See `source.Inlet`."""
-        await self._append([self._letter(request, reason, message, {})])
+        await self._append([self._letter(request, reason, message, {})], None)
         self._health.took(1, 1)
 
     def _letter(
@@ -116,12 +124,14 @@ class DoorInlet:
         message = f"the message has {length} bytes; `body_bytes_max` allows {limit}"
         return self._letter(cut, "body_length", message, {"length": length, "limit": limit}), False
 
-    async def _append(self, records: Sequence[Outgoing]) -> None:
+    async def _append(self, records: Sequence[Outgoing], cursor: Any) -> None:
         pause_s = self._settings.source_pause_s
         trouble = ""
         while True:
             try:
-                await self._log.append(records)
+                await self._append_once(records, cursor)
+            except LeaseLostError:
+                raise
             except RetryableError as error:
                 if trouble != error.code:
                     trouble = error.code
@@ -133,3 +143,15 @@ class DoorInlet:
             if trouble:
                 _log.info("the log takes messages of a source again", after=trouble)
             return
+
+    async def _append_once(self, records: Sequence[Outgoing], cursor: Any) -> None:
+        lease = self.lease
+        if lease is None:
+            assert cursor is None, "a cursor is kept under a lease"
+            await self._log.append(records)
+        elif not lease.valid:
+            raise LeaseLostError("another worker has this connection now")
+        elif cursor is None:
+            await self._log.append(records)
+        else:
+            await lease.append(records, cursor)

@@ -7,15 +7,18 @@ integration's messages come where they are not posted to the door. It neither re
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Protocol
 
 from pipeline.errors import RetryableError
-from pipeline.model.http import Request
+from pipeline.model.http import Call, Request, Response
+from pipeline.ports import Leases
 from pipeline.rulebook.book import Integration
 from pipeline.rulebook.connection_config import ConnectionConfig
+from pipeline.rulebook.tls import TlsConfig
 from pipeline.scan import defined
 
 from .door import Answer
@@ -31,11 +34,22 @@ class SourceError(RetryableError):
 class Inlet(Protocol):
     """Where messages go."""
 
-    async def take(self, requests: Sequence[Request], *, ways_back: Sequence[str] = ()) -> None:
+    async def take(
+        self, requests: Sequence[Request], cursor: Any = None, ways_back: Sequence[str] = ()
+    ) -> None:
         """Return when all are durable, in this order. Waits as long as the log takes nothing, so
         that whoever calls it takes no more from the other side.
 
-        `ways_back`: of each request, by which window its device can be reached (`Window.way_back`; empty: by none).
+        `cursor`, where there is one, is kept in the same step. For connections of one owner alone
+        (`ConnectionConfig.one_owner`), of which LeaseLostError says: another worker has the
+        connection now, and nothing was taken. `ways_back`: of each request, by which window its
+        device can be reached (`Window.way_back`; empty: by none).
+        """
+        ...
+
+    async def cursor(self) -> Any:
+        """Return the cursor that was taken last, at whatever worker; None: none was.
+        RetryableError: not known now.
         """
         ...
 
@@ -77,15 +91,58 @@ class Health(Protocol):
         ...
 
 
+class Fetcher(Protocol):
+    """Asks web addresses, where the operator allows it; for one connection."""
+
+    async def __call__(self, call: Call) -> Response:
+        """Return a 2xx answer, its body whole. RetryableError: there was none, and when to ask
+        again where the other side said so; the text holds no secret. MessageError: the request
+        cannot be made.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
+class Fetching(Protocol):
+    """Makes a Fetcher."""
+
+    def __call__(self, *, timeout_s: float, bytes_max: int, tls: TlsConfig | None) -> Fetcher:
+        """`bytes_max` of an answer's body; `tls`: certificates of one's own."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What the sources of a process need besides its log. `leases` None: there is no other worker,
+    and no cursor is kept.
+    """
+
+    leases: Leases | None = None
+    fetching: Fetching | None = None
+
+
+ALONE = Outside()
+
+
+def _wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a source is given besides its config. `worker` tells this process from others and is
-    the same after a restart.
+    the same after a restart. `now_ms` is the wall clock; `fetching` is how web addresses are
+    asked, where this process may.
     """
 
     integration: Integration
     worker: str
     batch_max: int
+    now_ms: Callable[[], int] = _wall_clock_ms
+    fetching: Fetching | None = None
 
 
 class Source(Protocol):

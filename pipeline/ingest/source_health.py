@@ -14,7 +14,7 @@ import structlog
 
 from pipeline.metrics import Registry
 
-State = Literal["connecting", "connected", "lost", "stopped"]
+State = Literal["connecting", "connected", "lost", "standby", "stopped"]
 _log = structlog.get_logger(__name__)
 
 
@@ -22,7 +22,8 @@ class IntegrationStatus(msgspec.Struct, frozen=True):
     """One integration, at one moment. Times are epoch milliseconds; None: never.
 
     `state` of an integration that is posted to is `open`: whether its network server still posts,
-    `last_message_ms` tells. `passed_over` counts messages that were none of a device's.
+    `last_message_ms` tells. `standby`: another worker has the connection (`note` says which).
+    `passed_over` counts messages that were none of a device's.
     """
 
     tenant: str
@@ -67,6 +68,13 @@ class SourceHealth:
         """A connection is being made. A fault stays the state until it is there."""
         if self._state != "lost":
             self._enter("connecting")
+
+    def standby(self) -> None:
+        """The connection is another worker's, or nobody's yet."""
+        if self._state == "connected":
+            _log.info("an integration stands by: its lease is another worker's", **self._labels)
+        self._enter("standby")
+        self._fault, self._faults, self._note = "", 0, ""
 
     def connected(self, note: str = "") -> None:
         """It is connected and subscribed."""
@@ -149,6 +157,8 @@ class SourceHealth:
         self._told = Counter(self._counts)
         connected: Any = self._state == "connected"
         metrics.set("funicular_integration_connected", float(connected), **labels)
+        standby: Any = self._state == "standby"
+        metrics.set("funicular_integration_standby", float(standby), **labels)
         if self._last_message_ms is not None:
             metrics.set(
                 "funicular_integration_last_message_seconds",

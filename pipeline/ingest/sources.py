@@ -1,26 +1,31 @@
 """All sources of a process: a task for each integration that is not posted to the door.
 
 In: the rulebooks' integrations with a `transport`. A connection that breaks is made again, later
-and later; how each does is in `status`.
+and later; how each does is in `status`. One that only one worker may have (`one_owner`) runs while
+its lease is ours; then another worker's runs, and this one stands by.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
+import msgspec
 import structlog
 
+from pipeline.errors import LeaseLostError, RetryableError
 from pipeline.metrics import Registry
-from pipeline.ports import Log
+from pipeline.ports import Lease, Log
 from pipeline.rulebook.book import Integration, Rulebooks
 
 from .door import Door, Gate
 from .inlet import DoorInlet
 from .settings import IngestSettings
-from .source import Context, Source, SourceError, sources
+from .source import ALONE, Context, Outside, Source, sources
 from .source_health import IntegrationStatus, SourceHealth
 
 _log = structlog.get_logger(__name__)
@@ -47,6 +52,7 @@ class Sources:
         now_ms: Callable[[], int],
         on_bug: Callable[[BaseException], None],
         spread: Callable[[], float] = random.random,
+        outside: Outside = ALONE,
     ) -> None:
         """`on_bug` is called when a source ended by a fault of ours; `spread` gives 0 to 1, so
         that many workers do not come back at one moment.
@@ -58,6 +64,8 @@ class Sources:
         self._now_ms = now_ms
         self._on_bug = on_bug
         self._spread = spread
+        self._leases = outside.leases
+        self._fetching = outside.fetching
         self._running: dict[_Name, _Running] = {}
         self._changing = asyncio.Lock()
         self._stopped = False
@@ -91,7 +99,17 @@ class Sources:
 
     def status(self) -> list[IntegrationStatus]:
         """Return how each source does, by name."""
-        return [self._running[name].health.status() for name in sorted(self._running)]
+        return [self._status(self._running[name]) for name in sorted(self._running)]
+
+    def _status(self, running: _Running) -> IntegrationStatus:
+        found = running.health.status()
+        if found.state != "standby" or self._leases is None:
+            return found
+        if trouble := self._leases.trouble:
+            return msgspec.structs.replace(found, state="lost", last_error=trouble)
+        owner = self._leases.owner(_lease_name(running.integration))
+        note = f"worker {owner} has it" if owner else "it is not known which worker has it"
+        return msgspec.structs.replace(found, note=note)
 
     def flush(self, metrics: Registry) -> None:
         """Move the counts into the registry."""
@@ -108,15 +126,32 @@ class Sources:
             integration.transport,
             self._now_ms,
         )
-        context = Context(integration, settings.worker, settings.source_batch_max)
+        context = Context(
+            integration, settings.worker, settings.source_batch_max, self._now_ms, self._fetching
+        )
         source = sources()[integration.transport](integration.connection, context)
         inlet = DoorInlet(
             self._door, Gate(integration), self._log, health, settings, now_ms=self._now_ms
         )
-        work = self._keep(source, inlet, health)
+        if self._leases is not None and integration.connection.one_owner:
+            work = self._take_turns(source, inlet, health, _lease_name(integration))
+        else:
+            work = self._keep(source, inlet, health)
         task = asyncio.get_running_loop().create_task(work)
         task.add_done_callback(self._ended)
         return _Running(integration, health, task)
+
+    async def _take_turns(
+        self, source: Source, inlet: DoorInlet, health: SourceHealth, name: str
+    ) -> None:
+        """Run a source for ever, but only while its lease is ours."""
+        assert self._leases is not None
+        while True:
+            health.standby()
+            async with self._leases.hold(name) as lease:
+                inlet.lease = lease
+                with suppress(LeaseLostError):  # found while it took messages
+                    await _until_lost(lease, self._keep(source, inlet, health))
 
     async def _keep(self, source: Source, inlet: DoorInlet, health: SourceHealth) -> None:
         """Run a source for ever."""
@@ -128,7 +163,9 @@ class Sources:
             health.connecting()
             try:
                 await source.run(inlet, health)
-            except SourceError as error:
+            except LeaseLostError:
+                raise
+            except RetryableError as error:
                 health.broke(error.message)
                 asked_s = error.retry_after_s or 0.0
             else:
@@ -161,3 +198,21 @@ class Sources:
 def _same(one: Integration, other: Integration) -> bool:
     """Return whether an edit changed nothing that a source was made of."""
     return one == other
+
+
+def _lease_name(integration: Integration) -> str:
+    return f"{integration.tenant}/{integration.name}"
+
+
+async def _until_lost(lease: Lease, work: Coroutine[Any, Any, None]) -> None:
+    """Run `work`, and cancel it at once when the lease is lost; return when it has ended."""
+    running = asyncio.ensure_future(work)
+    lost = asyncio.ensure_future(lease.lost())
+    try:
+        await asyncio.wait({running, lost}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()
+    finally:
+        running.cancel()
+        lost.cancel()
+        await asyncio.gather(running, lost, return_exceptions=True)

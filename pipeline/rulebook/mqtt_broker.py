@@ -143,6 +143,11 @@ class MqttSourceConfig(MqttBrokerConfig, ConnectionConfig):
     def _a_number(cls, qos: object) -> object:
         return int(qos) if isinstance(qos, str) and qos in ("0", "1") else qos
 
+    @property
+    def one_owner(self) -> bool:
+        """A broker ends the first of two clients of one name: only those who share are several."""
+        return not self.share
+
     @classmethod
     def carries(cls, dialect: Dialect) -> list[Problem]:
         """See `ConnectionConfig`."""

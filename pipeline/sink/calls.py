@@ -46,12 +46,15 @@ class UnansweredError(RetryableError):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came back. Header names are lower case; `body` is no longer than the limit."""
+    """What came back. Header names are lower case; `body` is no longer than the limit, and `whole`
+    says whether there was no more of it.
+    """
 
     status: int
     headers: dict[str, str] = {}
     body: bytes = b""
     warnings: tuple[str, ...] = ()
+    whole: bool = True
 
 
 class Caller:
@@ -119,7 +122,7 @@ class Caller:
             message = f"the connection broke before an answer ({type(error).__name__})"
             raise UnansweredError(message, code="connection", uncertain=True) from None
         try:
-            body = await _read(response, deadline, self._settings.answer_bytes_max)
+            body, whole = await _read(response, deadline, self._settings.answer_bytes_max)
         finally:
             response.close()  # gives the connection back where all of the body was read
         return Answer(
@@ -127,6 +130,7 @@ class Caller:
             headers={name.lower(): value for name, value in response.headers.items()},
             body=body,
             warnings=tuple(response.headers.getall("x-warning", ())),
+            whole=whole,
         )
 
 
@@ -142,20 +146,23 @@ def _unconnected(why: str) -> UnansweredError:
     return UnansweredError(f"cannot connect: {why}", code="connect", uncertain=False)
 
 
-async def _read(response: aiohttp.ClientResponse, deadline: float, bytes_max: int) -> bytes:
+async def _read(
+    response: aiohttp.ClientResponse, deadline: float, bytes_max: int
+) -> tuple[bytes, bool]:
+    """Return the body, and whether it is all of it."""
     content = response.content
     if content.is_eof() and not content.total_bytes:
-        return b""
+        return b"", True
     body = bytearray()
     try:
         async with asyncio.timeout_at(deadline):
             async for chunk in content.iter_any():
                 body += chunk
-                if len(body) >= bytes_max:
-                    break
+                if len(body) > bytes_max:
+                    return bytes(body[:bytes_max]), False
     except (TimeoutError, aiohttp.ClientError):
-        pass  # The status counts; what there is of the body is shown.
-    return bytes(body[:bytes_max])
+        return bytes(body), False  # The status counts; what there is of the body is shown.
+    return bytes(body), True
 
 
 def judge(

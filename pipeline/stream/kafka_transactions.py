@@ -29,8 +29,8 @@ _FULL_S = 0.02
 _GRACE_S = 1.0
 # Half of what brokers take by default.
 _LARGE_BYTES = 512 * 1024
-_TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
-_FENCED = frozenset(
+TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
+FENCED = frozenset(
     {
         KafkaError._FENCED,  # noqa: SLF001 - librdkafka's own errors are called so
         KafkaError.PRODUCER_FENCED,
@@ -96,7 +96,7 @@ class Transactions:
         try:
             producer.init_transactions(self._settings.call_timeout_s)
         except KafkaException as failed:
-            _throw_away(producer)
+            throw_away(producer)
             error = error_of(failed)
             refuse(error)
             raise RetryableError(
@@ -108,7 +108,7 @@ class Transactions:
         """Throw the producer away, with whatever it has not sent."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            _throw_away(producer)
+            throw_away(producer)
 
     def close(self) -> None:
         """Throw the producer away, for good."""
@@ -236,18 +236,18 @@ class Transactions:
         self._count("aborted")
         self.discard()
         refuse(error)
-        if error.code() in _TOO_LARGE:
+        if error.code() in TOO_LARGE:
             raise MessageError(
                 f"A record is larger than Kafka takes: {error.str()}", code="record_too_large"
             )
-        fenced = error.code() in _FENCED
+        fenced = error.code() in FENCED
         raise UnknownOutcomeError(f"{error.name()}: {error.str()}", fenced=fenced)
 
     def _count(self, result: str) -> None:
         self._metrics.add("funicular_transactions_total", stage=self._stage, result=result)
 
 
-def _throw_away(producer: Producer) -> None:
+def throw_away(producer: Producer) -> None:
     """Let go of a producer whatever state it is in; it must not wait for brokers."""
     try:
         producer.purge(in_queue=True, in_flight=True, blocking=False)
