@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from pipeline.errors import UsageError
@@ -100,9 +101,10 @@ def _embedded(path: Path, address: str, key: str, *, write: bool) -> Boxes:
 def _kafka(log_url: str, *, write: bool) -> Boxes:
     try:
         from pipeline.stream.kafka_settings import KafkaSettings
-        from pipeline.stream.kafka_shelf import KafkaShelf
+        from pipeline.stream.kafka_shelf import KafkaLetterBox
     except ImportError as error:
         raise UsageError(f"kafka:// needs {error.name}: pip install 'funicular[kafka]'") from None
-    shelf = KafkaShelf(KafkaSettings.from_url(log_url, os.environ), write=write)
-    letters = LogLetters(shelf, wall_clock_ms)
-    return Boxes(letters, letters, None, shelf.close)
+    box = KafkaLetterBox(KafkaSettings.from_url(log_url, os.environ), wall_clock_ms)
+    with ExitStack() as opened:
+        letters = opened.enter_context(box.open(write=write))
+        return Boxes(letters, letters, None, opened.pop_all().close)

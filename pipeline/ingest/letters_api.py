@@ -2,14 +2,13 @@
 
 In: `GET /api/v1/tenants/{tenant}/dead-letters` (`stage destination reason device since until fate
 limit after`), `GET …/dead-letters/{place}`, `POST …/dead-letters/replay` and `…/drop` with
-`{"places": ["0-17", …]}`. Out: JSON. Only the process that has the log can do it: elsewhere the
-answer says so.
+`{"places": ["0-17", …]}`. Out: JSON. `after` of a page's answer is what the next one is asked with.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 from urllib.parse import unquote
 
@@ -18,7 +17,15 @@ from msgspec import Meta
 
 from pipeline.errors import FunicularError, MessageError
 from pipeline.model.http import Response
-from pipeline.model.letters import Done, Letter, Letters, LettersFilter, Which
+from pipeline.model.letters import (
+    REPLAYED_ELSEWHERE,
+    Done,
+    Letter,
+    LetterBox,
+    Letters,
+    LettersFilter,
+    Which,
+)
 from pipeline.rulebook.moment import parse_moment
 
 from .access import Access
@@ -54,8 +61,9 @@ class _Places(msgspec.Struct, forbid_unknown_fields=True):
 class LettersApi:
     """Takes the requests. `admit` comes before the body is read, `handle` after."""
 
-    def __init__(self, letters: Letters | None, access: Access, now_ms: Callable[[], int]) -> None:
-        self._letters = letters
+    def __init__(self, box: LetterBox | None, access: Access, now_ms: Callable[[], int]) -> None:
+        """`box` None: this process has no way to the letters, and says so."""
+        self._box = box
         self._access = access
         self._now_ms = now_ms
         self._one_at_a_time = asyncio.Lock()
@@ -75,12 +83,11 @@ class LettersApi:
         by = self._access.check(headers, peer, tenant, right)
         if isinstance(by, Response):
             return by
-        if self._letters is None:
+        if self._box is None:
             return problem(
                 501,
                 "no_letters",
-                "this process does not have the log to itself; use `funicular dead-letters --log"
-                " kafka://…`",
+                "this process cannot read dead letters: pip install 'funicular[kafka]'",
             )
         return Admitted(tenant, what, by)
 
@@ -92,13 +99,21 @@ class LettersApi:
             except MessageError as error:
                 return of_message(error)
             except FunicularError as error:
-                return problem(503, error.code, error.message)
+                status = 409 if error.code == REPLAYED_ELSEWHERE else 503
+                return problem(status, error.code, error.message)
 
     def _handle(self, admitted: Admitted, query: Mapping[str, str], body: bytes) -> Response:
+        assert self._box is not None, "`admit` lets nothing in without it"
         if admitted.what in _ACTIONS:
-            return _json(200, self._act(admitted, body))
+            asked = _places(body)
+            with self._box.open(write=True) as letters:
+                return _json(200, _act(letters, admitted, asked))
+        with self._box.open(write=False) as letters:
+            return self._look(letters, admitted, query)
+
+    def _look(self, letters: Letters, admitted: Admitted, query: Mapping[str, str]) -> Response:
         if admitted.what:
-            letter = self._get(admitted.tenant, admitted.what)
+            letter = _get(letters, admitted.tenant, admitted.what)
             if letter is None:
                 text = f"there is no dead letter at {admitted.what[:40]!r}"
                 return problem(404, "not_found", text)
@@ -106,38 +121,44 @@ class LettersApi:
         limit = _limit(query)
         wanted = _filter(admitted.tenant, query, self._now_ms())
         found: list[dict[str, Any]] = []
-        for letter in self._all.find(wanted, query.get("after", "")):
+        seen = _by_partition(query.get("after", "").split(","))
+        for letter in letters.find(wanted, ",".join(seen.values())):
             if len(found) == limit:
-                more = {"after": found[-1]["place"]}
-                return _json(200, {"dead_letters": found, **more})
+                seen |= _by_partition(one["place"] for one in found)
+                return _json(200, {"dead_letters": found, "after": ",".join(seen.values())})
             found.append(letter.summary())
         return _json(200, {"dead_letters": found})
 
-    def _act(self, admitted: Admitted, body: bytes) -> Done:
-        try:
-            asked = msgspec.convert(json_object(body), _Places)
-        except msgspec.ValidationError as error:
-            said, _, place = str(error).partition(" - at `$")
-            raise MessageError(said, code="places", field=place.strip(".`") or None) from None
-        letters = []
-        for place in asked.places:
-            letter = self._get(admitted.tenant, place)
-            if letter is None:
-                text = f"there is no dead letter at {place[:40]!r}; nothing was done"
-                raise MessageError(text, code="not_found", place=place[:40])
-            letters.append(letter)
-        if admitted.what == "replay":
-            return self._all.replay(letters, admitted.by, again=asked.again)
-        return self._all.drop(letters, admitted.by)
 
-    def _get(self, tenant: str, place: str) -> Letter | None:
-        letter = self._all.get(place)
-        return letter if letter is not None and letter.letter.tenant == tenant else None
+def _by_partition(places: Iterable[str]) -> dict[str, str]:
+    """Return the last place of each partition."""
+    return {place.partition("-")[0]: place for place in places if place}
 
-    @property
-    def _all(self) -> Letters:
-        assert self._letters is not None, "`admit` lets nothing in without them"
-        return self._letters
+
+def _places(body: bytes) -> _Places:
+    try:
+        return msgspec.convert(json_object(body), _Places)
+    except msgspec.ValidationError as error:
+        said, _, place = str(error).partition(" - at `$")
+        raise MessageError(said, code="places", field=place.strip(".`") or None) from None
+
+
+def _act(letters: Letters, admitted: Admitted, asked: _Places) -> Done:
+    chosen = []
+    for place in asked.places:
+        letter = _get(letters, admitted.tenant, place)
+        if letter is None:
+            text = f"there is no dead letter at {place[:40]!r}; nothing was done"
+            raise MessageError(text, code="not_found", place=place[:40])
+        chosen.append(letter)
+    if admitted.what == "replay":
+        return letters.replay(chosen, admitted.by, again=asked.again)
+    return letters.drop(chosen, admitted.by)
+
+
+def _get(letters: Letters, tenant: str, place: str) -> Letter | None:
+    letter = letters.get(place)
+    return letter if letter is not None and letter.letter.tenant == tenant else None
 
 
 def _filter(tenant: str, query: Mapping[str, str], now_ms: int) -> LettersFilter:

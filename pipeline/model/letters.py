@@ -6,11 +6,15 @@ A letter is named by its place in `dead.letter`: `partition-offset`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from pipeline.model.dead_letter import DeadLetter
+
+REPLAYED_ELSEWHERE = "replayed_elsewhere"
+"""Code of the UsageError of one who began to write earlier than another."""
 
 Fate = Literal["open", "replayed", "dropped"]
 Which = Literal["open", "replayed", "dropped", "all"]
@@ -98,7 +102,9 @@ class Letters(Protocol):
     """
 
     def find(self, wanted: LettersFilter, after: str = "") -> Iterator[Letter]:
-        """Yield letters in the order in which each partition has them, past a place."""
+        """Yield letters in the order in which each partition has them, past some places: one a
+        partition, joined by commas.
+        """
         ...
 
     def get(self, place: str) -> Letter | None:
@@ -114,6 +120,25 @@ class Letters(Protocol):
     def drop(self, letters: Sequence[Letter], by: str) -> Done:
         """Note that letters need no replay any more, in one step. They stay readable."""
         ...
+
+
+class LetterBox(Protocol):
+    """Where a log's letters are. `open` blocks, and raises what `Letters` does."""
+
+    def open(self, *, write: bool) -> AbstractContextManager[Letters]:
+        """Return the letters, for one reader, or for one who replays and drops."""
+        ...
+
+
+class OpenBox:
+    """The box of letters that are always at hand: those of the process's own log."""
+
+    def __init__(self, letters: Letters) -> None:
+        self._letters = letters
+
+    def open(self, *, write: bool) -> AbstractContextManager[Letters]:  # noqa: ARG002 - the port's
+        """See the port."""
+        return nullcontext(self._letters)
 
 
 def device_of(letter: DeadLetter) -> str:

@@ -7,16 +7,19 @@ can commit no more, so that no letter is replayed twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from pipeline.errors import RetryableError, UsageError
+from pipeline.model.letters import REPLAYED_ELSEWHERE
 from pipeline.model.record import Outgoing, Record
 from pipeline.stream.kafka_client import Complaints, error_of, refuse, shared_options, unreachable
 from pipeline.stream.kafka_records import header_texts, key_text
 from pipeline.stream.kafka_settings import KafkaSettings
 from pipeline.stream.kafka_view import KafkaView
+from pipeline.stream.letters import NOWHERE, LogLetters
 from pipeline.stream.partitioner import CONFLUENT
 
 TIMEOUT_S = 60.0
@@ -31,6 +34,25 @@ _FENCED = frozenset(
 )
 
 
+class KafkaLetterBox:
+    """The dead letters of a cluster (`model.letters.LetterBox`): each opening sees what became of
+    letters until then, and one that writes takes over from who wrote before.
+    """
+
+    def __init__(self, kafka: KafkaSettings, now_ms: Callable[[], int]) -> None:
+        self._kafka = kafka
+        self._now_ms = now_ms
+
+    @contextmanager
+    def open(self, *, write: bool) -> Iterator[LogLetters]:
+        """See the port."""
+        shelf = KafkaShelf(self._kafka, write=write)
+        try:
+            yield LogLetters(shelf, self._now_ms)
+        finally:
+            shelf.close()
+
+
 class KafkaShelf:
     """One cluster. `write`: letters will be replayed or dropped; else it is only looked at."""
 
@@ -39,30 +61,21 @@ class KafkaShelf:
         self._kafka = kafka
         self._view = KafkaView(kafka)
         self._complaints = Complaints("dead-letters")
+        self._finder: Consumer | None = None
         self._producer = self._begin() if write else None
 
-    def records(self, topic: str, *, since_ms: int = 0) -> Iterator[Record]:
+    def records(
+        self, topic: str, *, since_ms: int = 0, past: Mapping[int, int] = NOWHERE
+    ) -> Iterator[Record]:
         """See the port."""
-        yield from self._view.records(topic, since_ms=since_ms)
+        yield from self._view.records(topic, since_ms=since_ms, past=past)
 
     def record(self, topic: str, partition: int, offset: int) -> Record | None:
         """See the port."""
-        consumer = Consumer(
-            shared_options(self._kafka, "dead-letters")
-            | {
-                "error_cb": self._complaints,
-                "group.id": self._kafka.group("view"),  # no member of it: nothing is committed
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "error",
-                "enable.partition.eof": True,
-            }
-        )
-        try:
-            consumer.assign([TopicPartition(self._kafka.topic(topic), partition, offset)])
-            found = consumer.poll(READ_S)
-        finally:
-            consumer.close()
+        if self._finder is None:
+            self._finder = self._consumer()
+        self._finder.assign([TopicPartition(self._kafka.topic(topic), partition, offset)])
+        found = self._finder.poll(READ_S)
         if found is None or found.error() is not None or found.offset() != offset:
             return None
         headers = header_texts([*(found.headers() or ())])
@@ -91,6 +104,21 @@ class KafkaShelf:
     def close(self) -> None:
         """Disconnect."""
         self._view.close()
+        if self._finder is not None:
+            self._finder.close()
+
+    def _consumer(self) -> Consumer:
+        return Consumer(
+            shared_options(self._kafka, "dead-letters")
+            | {
+                "error_cb": self._complaints,
+                "group.id": self._kafka.group("view"),  # no member of it: nothing is committed
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "error",
+                "enable.partition.eof": True,
+            }
+        )
 
     def _begin(self) -> Producer:
         producer = Producer(
@@ -113,6 +141,7 @@ class KafkaShelf:
         refuse(error)
         if error.code() in _FENCED:
             return UsageError(
-                "somebody else replays dead letters just now; nothing more is replayed from here"
+                "somebody else replays dead letters just now; nothing more is replayed from here",
+                code=REPLAYED_ELSEWHERE,
             )
         return unreachable(self._kafka, failed, self._complaints)

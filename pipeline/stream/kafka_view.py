@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
+    OFFSET_END,
     Consumer,
     KafkaError,
     KafkaException,
@@ -23,6 +24,7 @@ from pipeline.stream.kafka_changes import Change, read_key, replay
 from pipeline.stream.kafka_client import Complaints, refuse, shared_options, unreachable
 from pipeline.stream.kafka_records import header_texts, key_text
 from pipeline.stream.kafka_settings import KafkaSettings
+from pipeline.stream.letters import NOWHERE
 from pipeline.stream.partitioner import partition_of
 from pipeline.topics import DEVICE_STATE, DOWNLINK_STATE
 
@@ -55,14 +57,25 @@ class KafkaView:
             }
         )
 
-    def records(self, topic: str, *, key: str | None = None, since_ms: int = 0) -> Iterator[Record]:
-        """Yield what a topic holds at this moment, of one key or of all, from a time on; the order
-        of each partition is kept, partitions are mixed.
+    def records(
+        self,
+        topic: str,
+        *,
+        key: str | None = None,
+        since_ms: int = 0,
+        past: Mapping[int, int] = NOWHERE,
+    ) -> Iterator[Record]:
+        """Yield what a topic holds at this moment, of one key or of all, from a time on and past
+        these offsets (partition → offset); the order of each partition is kept, partitions are
+        mixed.
         """
         places = self._places(topic, key)
         if since_ms:
             asked = [TopicPartition(each.topic, each.partition, since_ms) for each in places]
             places = self._ask(self._consumer.offsets_for_times, asked)
+        for each in places:
+            if each.partition in past and each.offset != OFFSET_END:
+                each.offset = max(each.offset, past[each.partition] + 1)
         for found in self._read(places):
             record = Record(
                 topic,

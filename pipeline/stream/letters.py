@@ -15,7 +15,7 @@ does it is killed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -52,11 +52,18 @@ _decode_work = msgspec.json.Decoder(DownlinkWork).decode
 _encode = msgspec.json.Encoder().encode
 
 
+NOWHERE: Mapping[int, int] = {}
+
+
 class Shelf(Protocol):
     """A log as dead letters need it."""
 
-    def records(self, topic: str, *, since_ms: int = 0) -> Iterator[Record]:
-        """Yield what a topic holds now, from a time on; the order of each partition is kept."""
+    def records(
+        self, topic: str, *, since_ms: int = 0, past: Mapping[int, int] = NOWHERE
+    ) -> Iterator[Record]:
+        """Yield what a topic holds now, from a time on and past these offsets (partition →
+        offset); the order of each partition is kept.
+        """
         ...
 
     def record(self, topic: str, partition: int, offset: int) -> Record | None:
@@ -81,10 +88,9 @@ class LogLetters:
     def find(self, wanted: LettersFilter, after: str = "") -> Iterator[Letter]:
         """See the port."""
         self._handled()  # before: a log that is looked at may read one topic at a time
-        partition, last = parse_place(after) or (0, -1)
-        for record in self._shelf.records(topics.DEAD_LETTER, since_ms=wanted.since_ms):
-            if record.partition == partition and record.offset <= last:
-                continue
+        past = dict(filter(None, map(parse_place, after.split(","))))
+        found = self._shelf.records(topics.DEAD_LETTER, since_ms=wanted.since_ms, past=past)
+        for record in found:
             letter = self._letter(record)
             if letter is not None:
                 yield from chosen((letter,), wanted)

@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import UsageError
 from pipeline.model.record import Outgoing, Record
+from pipeline.stream.letters import NOWHERE
 from pipeline.stream.view import LogView
 
 READ_RECORDS = 500
@@ -24,10 +25,12 @@ class EmbeddedShelf:
         self._path = path
         self._append = append
 
-    def records(self, topic: str, *, since_ms: int = 0) -> Iterator[Record]:
+    def records(
+        self, topic: str, *, since_ms: int = 0, past: Mapping[int, int] = NOWHERE
+    ) -> Iterator[Record]:
         """See the port."""
         with LogView(self._path) as view:
-            after, last = -1, view.last_offset(topic)
+            after, last = past.get(0, -1), view.last_offset(topic)
             while after < last:
                 found = view.scan(topic, after, READ_RECORDS)
                 if not found:

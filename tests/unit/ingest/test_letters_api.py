@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from pipeline.errors import StorageFullError
+from pipeline.errors import StorageFullError, UsageError
 from pipeline.ingest.letters_api import LettersApi
 from pipeline.model.dead_letter import DeadLetter
 from pipeline.model.http import Response
-from pipeline.model.letters import Done, Letter, LettersFilter, Refused, chosen
+from pipeline.model.letters import (
+    REPLAYED_ELSEWHERE,
+    Done,
+    Letter,
+    LettersFilter,
+    OpenBox,
+    Refused,
+    chosen,
+)
 
 if TYPE_CHECKING:
     from conftest import World
@@ -81,7 +89,8 @@ class Asking:
         **query: str,
     ) -> tuple[int, Any]:
         async def work() -> Response:
-            api = LettersApi(self.letters, self.world.access, self.world.clock)
+            box = None if self.letters is None else OpenBox(self.letters)
+            api = LettersApi(box, self.world.access, self.world.clock)
             given = {**HOST, **(headers or {})}
             admitted = api.admit(method, ROOT + path, given, "127.0.0.1")
             assert admitted is not None
@@ -183,12 +192,46 @@ def test_log_that_takes_nothing(ask: Asking, letters: FakeLetters) -> None:
     assert (status, said["error"]["code"]) == (503, "storage_full")
 
 
-def test_process_without_the_log(world: World) -> None:
-    """Where others have the log too, the answer says which command does it."""
+def test_process_without_a_way_to_letters(world: World) -> None:
+    """Where a library is missing, the answer says which."""
     status, said = Asking(world, None)("GET")
 
     assert status == 501
-    assert "funicular dead-letters --log" in said["error"]["message"]
+    assert "funicular[kafka]" in said["error"]["message"]
+
+
+def test_somebody_else_replays(ask: Asking, letters: FakeLetters) -> None:
+    """Who began earlier than another is told so: 409, and nothing was done."""
+
+    def fenced(*_: Any, **__: Any) -> Done:
+        raise UsageError("somebody else replays", code=REPLAYED_ELSEWHERE)
+
+    letters.replay = fenced  # type: ignore[method-assign]
+    status, said = ask("POST", "/replay", {"places": ["0-0"]})
+
+    assert (status, said["error"]["code"]) == (409, REPLAYED_ELSEWHERE)
+
+
+def test_pages_of_several_partitions(ask: Asking, letters: FakeLetters) -> None:
+    """`after` keeps how far each partition is: no letter is left out, and none comes twice, though
+    partitions are mixed.
+    """
+    mixed = [(0, 0), (1, 0), (1, 1), (0, 1), (2, 0), (1, 2), (0, 2)]
+    whole = [Letter(f"{partition}-{at}", letter(at).letter) for partition, at in mixed]
+
+    def find(_: LettersFilter, after: str = "") -> Iterator[Letter]:
+        past = {place[0]: int(place[2:]) for place in after.split(",") if place}
+        yield from (one for one in whole if int(one.place[2:]) > past.get(one.place[0], -1))
+
+    letters.find = find  # type: ignore[method-assign]
+    pages: list[list[str]] = []
+    after = ""
+    while not pages or after:
+        _, said = ask("GET", limit="2", after=after)
+        pages.append([one["place"] for one in said["dead_letters"]])
+        after = said.get("after", "")
+
+    assert pages == [["0-0", "1-0"], ["1-1", "0-1"], ["2-0", "1-2"], ["0-2"]]
 
 
 def test_methods(ask: Asking) -> None:

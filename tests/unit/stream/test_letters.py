@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from pipeline.model.letters import Handled, Letter, LettersFilter
 from pipeline.model.record import REPLAY, REPLAY_CHAIN, REPLAY_PART, REPLY_TO, Outgoing, Record
 from pipeline.model.uplink import Report
 from pipeline.stream import SqliteLog
-from pipeline.stream.letters import LogLetters, parse_place, way_back
+from pipeline.stream.letters import NOWHERE, LogLetters, parse_place, way_back
 from pipeline.stream.shelf import EmbeddedShelf
 
 NOW_MS = 1_790_000_000_000
@@ -43,8 +43,12 @@ class MemoryShelf:
         self.steps: list[list[str]] = []
         self.full = False
 
-    def records(self, topic: str, *, since_ms: int = 0) -> Iterator[Record]:
-        yield from [one for one in self.topics.get(topic, []) if one.time_ms >= since_ms]
+    def records(
+        self, topic: str, *, since_ms: int = 0, past: Mapping[int, int] = NOWHERE
+    ) -> Iterator[Record]:
+        for one in self.topics.get(topic, []):
+            if one.time_ms >= since_ms and one.offset > past.get(one.partition, -1):
+                yield one
 
     def record(self, topic: str, partition: int, offset: int) -> Record | None:
         found = self.topics.get(topic, [])
@@ -189,6 +193,7 @@ def test_filters(shelf: MemoryShelf, all_letters: LogLetters) -> None:
     assert places(all_letters, since_ms=NOW_MS + 1) == []
     assert places(all_letters, until_ms=NOW_MS) == []
     assert [one.place for one in all_letters.find(LettersFilter(), after="0-2")] == ["0-3", "0-4"]
+    assert [one.place for one in all_letters.find(LettersFilter(), after="1-9,0-3")] == ["0-4"]
 
 
 def test_once(shelf: MemoryShelf, all_letters: LogLetters) -> None:
