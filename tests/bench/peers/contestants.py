@@ -166,22 +166,26 @@ class Funicular(Contestant):
     def found(self, task: Task) -> Found:
         if self.job == "convert":
             return Found(events=self.events(task))
-        life = task.values("downlink.status")
-        # Each step of a downlink's life is a record, with the bytes once it is encoded.
-        downlinks = {each["id"]: each for each in life if each.get("payload")}
-        return Found(
-            deliveries=[each["body"] for each in task.values(self.watched[0])],
-            downlinks=[(e["device"], b64decode(e["payload"])) for e in downlinks.values()],
-            state=self.state(task),
-        )
-
-    def state(self, task: Task) -> Mapping[str, Mapping[str, float]]:
         records = read_all(task.kafka, "device.state")
-        found, _ = replay(Change(each.key(), each.value()) for each in records)
-        return {
+        state, _ = replay(Change(each.key(), each.value()) for each in records)
+        return whole_of(task.values(self.watched[0]), task.values("downlink.status"), state)
+
+
+def whole_of(
+    deliveries: list[Any], life: list[Any], state: Mapping[str, Mapping[str, Any]]
+) -> Found:
+    """Return what Funicular wrote to its topics: deliveries, steps of downlinks' life, and the
+    state by key and part. A downlink has its bytes in each step from `encoded` on.
+    """
+    downlinks = {each["id"]: each for each in life if each.get("payload")}
+    return Found(
+        deliveries=[each["body"] for each in deliveries],
+        downlinks=[(e["device"], b64decode(e["payload"])) for e in downlinks.values()],
+        state={
             key.partition("/")[2]: parts["attributes/server"]["values"]
-            for key, parts in found.items()
-        }
+            for key, parts in state.items()
+        },
+    )
 
 
 def _funicular(*words: str) -> str:

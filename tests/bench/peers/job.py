@@ -62,8 +62,12 @@ def downlinks_of(count: int, devices: int) -> int:
 
 
 def tenths(number: int, devices: int) -> int:
-    """Return the temperature in 0.1 °C: 31 to 35.9 where it is hot, else -4 to 23.9."""
-    return 310 + number % 50 if is_hot(number, devices) else number * 7 % 280 - 40
+    """Return the temperature in 0.1 °C: 31 to 35.9 where it is hot, else -4 to 23.9, each time
+    another one.
+    """
+    if is_hot(number, devices):
+        return 310 + number % 50
+    return (number * 7 + number // devices * 13) % 280 - 40
 
 
 def uplink(number: int, devices: int, integration: str) -> Uplink:
