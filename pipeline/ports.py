@@ -67,7 +67,10 @@ class DeviceState:
 
     def get(self, key: str, part: str) -> Any:
         """Return a part's value, None where there is none."""
-        return self._parts(key).get(part)
+        parts = self._keys.get(key)
+        if parts is None:
+            parts = self._parts(key)
+        return parts.get(part)
 
     def scan(self, key: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
         """Yield the parts of a key whose names start with `prefix`, in order of name."""
@@ -78,13 +81,14 @@ class DeviceState:
     def put(self, key: str, part: str, value: Any) -> None:
         """Set a part. None deletes it."""
         parts = self._parts(key)
-        self._keep(parts, part)
-        self._keep(self.changes, (key, part))
+        changes, changed = self.changes, (key, part)
+        self._undo.append((parts, part, parts.get(part, _ABSENT)))
+        self._undo.append((changes, changed, changes.get(changed, _ABSENT)))
         if value is None:
             parts.pop(part, None)
         else:
             parts[part] = value
-        self.changes[key, part] = value
+        changes[changed] = value
 
     def delete(self, key: str, part: str) -> None:
         """Remove a part, whether or not it is there."""

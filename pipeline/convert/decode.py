@@ -18,7 +18,7 @@ from pipeline.integrations.document import DEPTH_MAX, check_depth, parse, too_de
 from pipeline.model.uplink import Uplink
 from pipeline.ports import ScriptCall
 from pipeline.rulebook.book import Integration, Rulebook
-from pipeline.rulebook.choosing import choose, device_of
+from pipeline.rulebook.choosing import choose_of
 
 READINGS_MAX = 5_000
 """Sets of values that one message may have; each becomes an event."""
@@ -32,7 +32,7 @@ def converter_of(uplink: Uplink, integration: Integration, book: Rulebook) -> st
     """
     if uplink.type != "uplink" or uplink.f_port == 0:
         return None
-    return choose(book, integration, device_of(uplink.device, uplink.dev_eui, uplink.metadata))
+    return choose_of(book, integration, uplink.device, uplink.dev_eui, uplink.metadata)
 
 
 def call_of(

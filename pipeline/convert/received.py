@@ -109,23 +109,30 @@ def _reply_to(record: Record) -> ReplyTo | None:
 
 def part_of(record: Record) -> int | None:
     """Return which uplink of its batch a replay is for; None: all of them."""
-    text = record.headers.get(REPLAY_PART, "")
+    text = record.headers.get(REPLAY_PART)
+    if text is None:
+        return None
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
 def request_of(record: Record) -> Request:
     """Return the request as it came to the door; a Kafka producer's record is a POST."""
-    headers = record.headers
-    sent = _map(HTTP_HEADERS, headers.get(HTTP_HEADERS, ""))
-    content_type = headers.get(CONTENT_TYPE)
-    if content_type is not None and "content-type" not in sent:
-        sent = {**sent, "content-type": content_type}
+    get = record.headers.get
     return Request(
-        body=record.value or b"",
-        method=headers.get(HTTP_METHOD, "POST"),
-        query=_map(HTTP_QUERY, headers.get(HTTP_QUERY, "")),
-        headers=sent,
+        record.value or b"",
+        get(HTTP_METHOD, "POST"),
+        _map(HTTP_QUERY, get(HTTP_QUERY, "")),
+        _sent(get(HTTP_HEADERS, ""), get(CONTENT_TYPE)),
     )
+
+
+@lru_cache(maxsize=1024)
+def _sent(text: str, content_type: str | None) -> dict[str, str]:
+    """Return the request's headers; as with `_map`, nobody changes them."""
+    sent = _map(HTTP_HEADERS, text)
+    if content_type is not None and "content-type" not in sent:
+        return {**sent, "content-type": content_type}
+    return sent
 
 
 @lru_cache(maxsize=1024)

@@ -73,7 +73,8 @@ class Convert:
             outcome = Outcome(work, now_ms, self._readings_max)
             outcome.run(results)
             out += outcome.out
-            reasons.update(outcome.reasons)
+            if outcome.reasons:
+                reasons.update(outcome.reasons)
         for reason, amount in reasons.items():
             self._metrics.add(
                 "funicular_dead_letters_total", amount, stage=self.name, reason=reason

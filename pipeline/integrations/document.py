@@ -29,7 +29,6 @@ Uint8 = Annotated[int, msgspec.Meta(ge=0, le=0xFF)]
 Uint32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 _HEX = re.compile(r"(?:[0-9A-Fa-f]{2})*")
 _PLACE = re.compile(r" - at `(?P<in_key>key in )?\$(?P<path>.*)`$")
 _EXPECTED = re.compile(r"^Expected `(?P<expected>[^`]*)`(?:, got `(?P<got>[^`]*)`)?(?P<rest>.*)$")
@@ -83,6 +82,8 @@ def check_depth(value: Any, text: bytes) -> None:
 
     `text` is its JSON: where it has no more brackets than that, no walk is needed.
     """
+    if len(text) <= 2 * DEPTH_MAX:
+        return
     if text.count(b"{") + text.count(b"[") <= DEPTH_MAX:
         return
     level = [value]
@@ -122,7 +123,8 @@ def milliseconds(time: datetime | None) -> int | None:
         return None
     if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)
-    value = (time - _EPOCH) // _MILLISECOND
+    since = time - _EPOCH
+    value = since.days * 86_400_000 + since.seconds * 1_000 + since.microseconds // 1_000
     return value if value > 0 else None
 
 

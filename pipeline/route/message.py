@@ -58,10 +58,17 @@ class Scope(dict[str, Any]):
 
 def moment(time_ms: int) -> datetime:
     """Return a time in epoch milliseconds as a timestamp. ExpressionError: past the year 9999."""
+    second, rest = divmod(time_ms, 1_000)
     try:
-        return _EPOCH + timedelta(milliseconds=time_ms)
+        return _second(second).replace(microsecond=rest * 1_000)
     except OverflowError as error:
         raise ExpressionError(f"{time_ms} is no time in epoch milliseconds") from error
+
+
+@lru_cache(maxsize=1_024)
+def _second(second: int) -> datetime:
+    """Return the beginning of a second; many messages of a batch share theirs."""
+    return _EPOCH + timedelta(seconds=second)
 
 
 @lru_cache(maxsize=1_024)

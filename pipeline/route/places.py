@@ -6,8 +6,9 @@ since a message is never changed.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import isfinite
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import msgspec
 from pydantic import PlainValidator, WithJsonSchema
@@ -38,14 +39,23 @@ MISSING = Missing()
 
 def path_of(text: Any) -> Path:
     """Return the place that a user wrote. FieldFault: it is none."""
-    root, *names = text.split(".") if isinstance(text, str) else [""]
+    return _path_of(text) if type(text) is str else _no_path(text)
+
+
+@lru_cache(maxsize=4_096)
+def _path_of(text: str) -> Path:
+    root, *names = text.split(".")
     if root not in _ROOTS or not names or not all(names):
-        last = str(text).rpartition(".")[2] or "name"
-        raise FieldFault(
-            f"`{text}` is no place in the message",
-            suggestion=f"write a path like `telemetry.{last}` or `metadata.{last}`",
-        )
+        _no_path(text)
     return Path(root, tuple(names))
+
+
+def _no_path(text: Any) -> NoReturn:
+    last = str(text).rpartition(".")[2] or "name"
+    raise FieldFault(
+        f"`{text}` is no place in the message",
+        suggestion=f"write a path like `telemetry.{last}` or `metadata.{last}`",
+    )
 
 
 def _pairs(value: Any) -> dict[Path, Path]:

@@ -48,6 +48,9 @@ def is_repeat(
         return bool(first[1] != trace)
     if len(keys) >= limits.seen_keys_max:
         keys, chunks = _make_room(state, key, head, since_ms, limits)
+    elif keys and next(iter(keys.values()))[0] < since_ms:
+        # The part is written whole with each message: most devices then have one key in it.
+        keys = {name: seen for name, seen in keys.items() if seen[0] >= since_ms}
     state.put(key, PART, {"keys": {**keys, repeat: entry}, "chunks": chunks})
     return False
 

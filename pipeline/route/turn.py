@@ -38,7 +38,7 @@ from pipeline.topics import DEVICE_EVENTS, DOWNLINK_REQUESTED, REPLY
 
 DEVICE_PART = "device"
 TELEMETRY_PART = "telemetry"
-_ATTRIBUTES = tuple(PART_PREFIX + scope for scope in ("client", "shared", "server"))
+_CLIENT, _SHARED, _SERVER = (PART_PREFIX + scope for scope in ("client", "shared", "server"))
 
 _encode = msgspec.json.Encoder().encode
 
@@ -183,7 +183,7 @@ class Turn:
     def attributes(self) -> dict[str, dict[str, Any]]:
         """Return the values of each scope."""
         get, key = self.state.get, self.key
-        client, shared, server = (get(key, part) for part in _ATTRIBUTES)
+        client, shared, server = get(key, _CLIENT), get(key, _SHARED), get(key, _SERVER)
         return {
             "client": client["values"] if client else {},
             "shared": shared["values"] if shared else {},

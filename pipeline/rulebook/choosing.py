@@ -100,6 +100,22 @@ def device_of(name: str | None, dev_eui: str, metadata: Mapping[str, Any]) -> De
     )
 
 
+_KIND = ("brand_id", "model_id", "device_profile_name", "device_profile_id")
+
+
+def choose_of(
+    book: Rulebook,
+    integration: Integration,
+    name: str | None,
+    dev_eui: str,
+    metadata: dict[str, Any],
+) -> str | None:
+    """Return what `choose` returns for what a message says; quickly where nothing chooses."""
+    if not integration.converters and not any(key in metadata for key in _KIND):
+        return integration.converter
+    return choose(book, integration, device_of(name, dev_eui, metadata))
+
+
 def choose(book: Rulebook, integration: Integration, device: Device) -> str | None:
     """Return the name of the device's converter; None: it has none."""
     for choice in integration.converters:

@@ -9,6 +9,7 @@ record, and 20,000 with rows of up to 1,000 (2 cores, 670 bytes a record).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 
 import msgspec
 
@@ -18,6 +19,9 @@ from pipeline.stream.settings import LogSettings
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[tuple[str, bytes | None, dict[str, str]]]).decode
+
+_partition = attrgetter("partition")
+_OURS = {None, 0}
 
 RECORD_OVERHEAD_BYTES = 200  # Key and headers, for limits that need no exact size.
 
@@ -75,7 +79,9 @@ def size_of(record: Outgoing | Record) -> int:
 
 def _parts(records: list[Outgoing], settings: LogSettings) -> list[list[Outgoing]]:
     if len(records) <= settings.row_records_max:
-        total = sum(map(size_of, records))
+        # `size_of` of each, at a third of its cost.
+        total = RECORD_OVERHEAD_BYTES * len(records)
+        total += sum([len(record.value) for record in records if record.value is not None])
         if total <= settings.row_bytes_max:
             return [records]
     parts: list[list[Outgoing]] = [[]]
@@ -94,10 +100,10 @@ def _parts(records: list[Outgoing], settings: LogSettings) -> list[list[Outgoing
 
 
 def _chunk(topic: str, records: Sequence[Outgoing], settings: LogSettings) -> Chunk:
-    for record in records:
-        if record.partition:
-            msg = f"The embedded log has partition 0 alone, not {record.partition} of {topic}"
-            raise ValueError(msg)
+    partitions = set(map(_partition, records)) - _OURS
+    if partitions:
+        msg = f"The embedded log has partition 0 alone, not {partitions.pop()} of {topic}"
+        raise ValueError(msg)
     count = len(records)
     body = _encode([(record.key, record.value, record.headers) for record in records])
     if len(body) > settings.record_bytes_max:

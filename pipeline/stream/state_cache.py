@@ -7,7 +7,7 @@ as it was.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -34,6 +34,8 @@ class StateCache:
         self._bytes_max = bytes_max
         self._parts: dict[str, dict[str, Any]] = {}
         self._sizes: dict[str, int] = {}
+        # How long the JSON is of those parts that were written since their key was loaded.
+        self._lengths: dict[str, dict[str, int]] = {}
         self._bytes = 0
 
     def prepare(self, keys: Iterable[str]) -> None:
@@ -59,7 +61,7 @@ class StateCache:
     def committed(
         self,
         changes: Mapping[tuple[str, str], Any],
-        put: Iterable[tuple[str, str, str, bytes]] = (),
+        put: Collection[tuple[str, str, str, bytes]] = (),
     ) -> None:
         """Take in what was committed, then forget what was not used for longest.
 
@@ -67,25 +69,35 @@ class StateCache:
         """
         for _, key, part, entry in put:
             self._change(key, part, changes[key, part], len(entry))
-        for (key, part), value in changes.items():
-            if value is None:
-                self._change(key, part, None, 0)
+        if len(changes) > len(put):
+            for (key, part), value in changes.items():
+                if value is None:
+                    self._change(key, part, None, 0)
         while self._parts and (len(self._parts) > self._keys_max or self._bytes > self._bytes_max):
             key = next(iter(self._parts))
             del self._parts[key]
+            self._lengths.pop(key, None)
             self._bytes -= self._sizes.pop(key)
 
     def _change(self, key: str, part: str, value: Any, size: int) -> None:
         parts = self._parts.get(key)
         if parts is None:
             return
-        before = parts.pop(part, None)
-        if before is not None:
-            size -= len(orjson.dumps((key, part, before)))
-        if value is not None:
+        lengths = self._lengths.get(key)
+        if lengths is None:
+            lengths = self._lengths[key] = {}
+        known = lengths.get(part)
+        if known is None:
+            before = parts.get(part)
+            known = 0 if before is None else len(orjson.dumps((key, part, before)))
+        if value is None:
+            parts.pop(part, None)
+            lengths.pop(part, None)
+        else:
             parts[part] = value
-        self._sizes[key] += size
-        self._bytes += size
+            lengths[part] = size
+        self._sizes[key] += size - known
+        self._bytes += size - known
 
     def _fetch(self, keys: list[str]) -> None:
         (text,) = self._connection.execute(
