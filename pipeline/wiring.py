@@ -7,6 +7,7 @@ embedded log; and the catalogue by which the rulebook checks what the rooms will
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import sys
@@ -44,11 +45,14 @@ from pipeline.script import ScriptFindings, ScriptLimits, ScriptProcesses, check
 from pipeline.settings import EMBEDDED, Settings
 from pipeline.sink.asking import Asker, fetchers
 from pipeline.sink.transport import config_models
-from pipeline.sink.worker import Sinks
+from pipeline.sink.worker import Sinks, WayOut
 from pipeline.stream.sqlite import SqliteLog, wall_clock_ms
 
 ROOMS = ("ingest", "convert", "route", "downlink", "sink")
 GAUGES_EVERY_S = 1.0
+COLLECT_AFTER = (50_000, 20, 100)
+"""New objects before the garbage collector looks at the youngest; how often before it looks at the
+older ones, and at all (Python: 700, 10, 10)."""
 
 Console = Callable[[Script, Sequence[str]], None]
 
@@ -148,14 +152,24 @@ def _say(lines: Sequence[LogLine]) -> None:
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
-def run_loop(main: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine on uvloop where it is there: a tenth less CPU a request than asyncio's.
+def tune_interpreter() -> None:
+    """Set what Python's defaults do not fit: a process that does nothing but carry messages.
 
     Threads of stages compute while the committer's thread gives up the interpreter's lock at each
     step of SQLite; at Python's own switch interval of 5 ms an append beside a busy stage took
     38 ms, at this one 4 ms (`python -m tests.bench.log`).
+
+    The messages of a batch and the devices' state are trees, which counting references frees; the
+    collector only searches them for rings, and did so each 700 new objects: a fifth of all CPU time
+    (`python -m tests.bench.profiles --parts`). It still comes, at these numbers of new objects.
     """
     sys.setswitchinterval(0.0005)
+    gc.set_threshold(*COLLECT_AFTER)
+
+
+def run_loop(main: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine on uvloop where it is there: a tenth less CPU a request than asyncio's."""
+    tune_interpreter()
     try:
         import uvloop  # noqa: PLC0415 - not on every system
     except ImportError:
@@ -185,11 +199,15 @@ class Funicular:
         metrics: Registry | None = None,
         env: Mapping[str, str] | None = None,
         rooms: Collection[str] = ROOMS,
+        *,
+        books: Mapping[str, Rulebook] | None = None,
+        way_out: WayOut | None = None,
     ) -> None:
         """Load the rules and open the log. ConfigError, UsageError: nothing was started.
 
         `env` is what `${env:…}` in the rules means; None: the process's own. `rooms` are those
-        that this process runs; the embedded log needs all of them in one.
+        that this process runs; the embedded log needs all of them in one. `books` are rules that
+        are loaded already; `way_out` takes the place of all sinks' transports (`sink.worker`).
         """
         self.settings = settings
         self.metrics = metrics or Registry()
@@ -202,7 +220,9 @@ class Funicular:
             # Before the rules are loaded: what is edited meanwhile is not to be missed.
             source = _source(settings)
             folders = () if settings.follows_topic else settings.rules
-            self.books = self._coming = load_rules(folders, self.scripts, env)
+            self.books = self._coming = (
+                load_rules(folders, self.scripts, env) if books is None else dict(books)
+            )
             made = stages(
                 self.rulebooks,
                 self.scripts,
@@ -226,20 +246,28 @@ class Funicular:
                 " pip install 'funicular[kafka]' (or [faust])"
             ) from None
         self._asker = Asker(settings.sink)
-        self.door, self.sinks, self.status = self._edges()
+        self.door, self.sinks, self.status = self._edges(way_out)
         self._started = False
         self._gauges: asyncio.Task[None] | None = None
         self._following: asyncio.Task[None] | None = None
         self._source = source
         self._reload = None if source is None else self._reloading(source, env)
 
-    def _edges(self) -> tuple[Ingest | None, Sinks | None, StatusServer | None]:
+    def _edges(
+        self, way_out: WayOut | None
+    ) -> tuple[Ingest | None, Sinks | None, StatusServer | None]:
         log, settings = self._backbone.log, self.settings
         sinks = None
         if log is not None and "sink" in self.rooms:
             # They see new rules first, so that whatever these send finds its destination.
             sinks = Sinks(
-                log, lambda: self._coming, settings.sink, self.metrics, wall_clock_ms, random.random
+                log,
+                lambda: self._coming,
+                settings.sink,
+                self.metrics,
+                wall_clock_ms,
+                random.random,
+                way_out=way_out,
             )
         if log is None or "ingest" not in self.rooms:
             server = StatusServer(

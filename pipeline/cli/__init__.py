@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from pipeline import __version__
+from pipeline.cli.benching import bench
 from pipeline.cli.comparing import diff
 from pipeline.cli.dead_letters import dead_letters
 from pipeline.cli.demo import demo
@@ -55,6 +56,7 @@ for command in (
     send,
     integrations,
     demo,
+    bench,
     downlinks,
     devices,
     dead_letters,

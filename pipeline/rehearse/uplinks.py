@@ -6,7 +6,7 @@ dialect does not understand.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import orjson
@@ -14,8 +14,11 @@ import orjson
 from pipeline.errors import MessageError
 from pipeline.model.http import Request
 from pipeline.model.uplink import Uplink
-from pipeline.rehearse.chain_test_config import DeviceConfig, UplinkConfig
 from pipeline.rulebook.book import Integration
+
+if TYPE_CHECKING:
+    # Its models take half a second to load, which the load of a bench does without.
+    from pipeline.rehearse.chain_test_config import DeviceConfig, UplinkConfig
 
 _PORTS = ("f_port", "fPort", "port")
 """What dialects call LoRaWAN's port in JSON."""
@@ -56,7 +59,7 @@ def request_of(
     sample = _sample(integration, device_id, counter, payload, now_ms)
     request = _merged(sample, uplink.merge)
     if uplink.f_port is not None:
-        request = _with_port(request, uplink.f_port)
+        request = with_port(request, uplink.f_port)
         if _read(integration, request).f_port != uplink.f_port:
             raise StepError(
                 f"the dialect {integration.dialect.name} has no f_port in its sample; leave it"
@@ -164,7 +167,8 @@ def _merge(onto: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _with_port(request: Request, f_port: int) -> Request:
+def with_port(request: Request, f_port: int) -> Request:
+    """Return a sample with LoRaWAN's port set, wherever its dialect has one."""
     document = _json(request.body)
     return msgspec.structs.replace(request, body=orjson.dumps(_set_port(document, f_port)))
 

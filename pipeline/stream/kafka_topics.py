@@ -177,6 +177,22 @@ def create(settings: KafkaSettings, plans: Sequence[TopicPlan]) -> list[str]:
     return made
 
 
+def remove(settings: KafkaSettings, plans: Sequence[TopicPlan]) -> None:
+    """Take topics off the cluster, with all that is in them. RetryableError: one is still there."""
+    admin = AdminClient({**settings.confluent(), "log_level": 0})
+    names = [each.topic for each in plans]
+    for topic, done in admin.delete_topics(names, operation_timeout=TIMEOUT_S).items():
+        try:
+            done.result(2 * TIMEOUT_S)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise RetryableError(
+                    f"The topic {topic} cannot be removed: {_said(error)}"
+                ) from None
+        except TimeoutError:
+            raise RetryableError(f"The topic {topic} was not removed in time") from None
+
+
 def look(settings: KafkaSettings, topics: Iterable[str] | None = None) -> list[TopicState]:
     """Return what topics are: those of these names on the cluster that are there (None: all that
     have our prefix and the name of one of ours), by name.
