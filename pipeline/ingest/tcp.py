@@ -38,26 +38,33 @@ class TcpSource:
             peers_max=config.connections_max,
             per_peer_max=config.connections_per_peer_max,
         )
-        self.port = config.port
-        """Where it listens, while it runs."""
 
     async def run(self, inlet: Inlet, health: Health) -> None:
         """See `source.Source`. It ends when it is cancelled; its connections end with it."""
-        async with asyncio.TaskGroup() as connections:
+        bug: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        connections: set[asyncio.Task[None]] = set()
 
-            def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                if server.is_serving():
-                    connections.create_task(self._serve(reader, writer, inlet))
-                else:  # It came while this source was being stopped.
-                    writer.transport.abort()
+        def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.ensure_future(self._serve(reader, writer, inlet))
+            connections.add(task)
+            task.add_done_callback(ended)
 
-            server = await self._listen(begin)
-            try:
-                self.port = server.sockets[0].getsockname()[1]
-                health.connected()
-                await asyncio.get_running_loop().create_future()
-            finally:
-                server.close()
+        def ended(task: asyncio.Task[None]) -> None:
+            connections.discard(task)
+            error = None if task.cancelled() else task.exception()
+            if error is not None and not bug.done():
+                bug.set_exception(error)
+
+        server = await self._listen(begin)
+        try:
+            health.connected()
+            await bug
+        finally:
+            server.close()
+            under_way = list(connections)
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _listen(self, begin: Any) -> asyncio.Server:
         config = self._config

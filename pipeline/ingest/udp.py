@@ -126,14 +126,11 @@ class UdpSource:
     def __init__(self, config: UdpServerConfig, context: Context) -> None:
         self._config = config
         self._context = context
-        self.port = config.port
-        """Where it listens, while it runs."""
 
     async def run(self, inlet: Inlet, health: Health) -> None:
         """See `source.Source`. It ends when it is cancelled."""
         arrived = _Arrived(self._config)
         transport = await self._listen(arrived)
-        self.port = transport.get_extra_info("sockname")[1]
         windows = None
         if self._context.integration.stays_open:
             windows = _Windows(

@@ -29,7 +29,7 @@ class ListenerConfig(ConnectionConfig, Tokens):
     stays_open: ClassVar[bool] = True
 
     host: Annotated[str, Field(min_length=1, max_length=253)] = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65_535)]
+    port: Annotated[int, Field(ge=1, le=65_535)]
     share_port: bool = False
     peers: Annotated[tuple[str, ...], Field(max_length=PEERS_MAX)] = ()
 
