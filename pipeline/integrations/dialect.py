@@ -159,6 +159,17 @@ class Referring(Protocol):
         ...
 
 
+HTTP = "http"
+
+
+def usual_transport(dialect: Dialect) -> str:
+    """Return how a dialect's messages come where an integration does not say: its own
+    `usual_transport`, where it is never posted to the door, else HTTP.
+    """
+    named: str = getattr(dialect, "usual_transport", HTTP)
+    return named
+
+
 class Asynchronous:
     """What dialects share whose network servers take downlinks at any time: requests are answered
     202.

@@ -89,6 +89,7 @@ class Mqtt(Http):
     """The dialect; see the module."""
 
     name = "mqtt"
+    usual_transport = "mqtt"
     options = MqttOptions
 
     def read(self, request: Request, options: HttpOptions, device_template: str) -> list[Uplink]:

@@ -14,15 +14,13 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from pipeline.errors import UsageError
-from pipeline.integrations.dialect import Dialect
+from pipeline.integrations.dialect import HTTP, Dialect, usual_transport
 from pipeline.rulebook.catalogue import suggest
-from pipeline.rulebook.connection import HTTP
 from pipeline.rulebook.connection_config import ConnectionConfig
 from pipeline.rulebook.folder import NAME, NAME_RULE
 
-MQTT = "mqtt"
 # A template that says what the dialect `mqtt` needs; the user's topics are others.
-_NEEDED = {MQTT: "  topic: sensors/{device_id}/{kind}   # yours; `{kind}` may be left out"}
+_NEEDED = {"mqtt": "  topic: sensors/{device_id}/{kind}   # yours; `{kind}` may be left out"}
 
 
 def dialect_of(dialects: Mapping[str, Dialect], name: str) -> Dialect:
@@ -46,14 +44,16 @@ def new_integration(
     """
     if not NAME.fullmatch(name):
         raise UsageError(f"`{name}` cannot be a name: {NAME_RULE}", code="name")
-    chosen = transport or (MQTT if dialect.name == MQTT else HTTP)
+    usual = usual_transport(dialect)
+    chosen = transport or usual
     if chosen not in {HTTP, *transports}:
         listed = ", ".join([HTTP, *sorted(transports)])
         raise UsageError(f"there is no transport `{chosen}`: there are {listed}", code="transport")
     if chosen != HTTP and (refused := transports[chosen].carries(dialect)):
         raise UsageError(refused[0].message, code="transport")
-    if chosen == HTTP and dialect.name == MQTT:
-        raise UsageError("the dialect `mqtt` comes over MQTT alone", code="transport")
+    if chosen == HTTP and usual != HTTP:
+        said = f"the dialect `{dialect.name}` is not posted over HTTP; it comes over {usual}"
+        raise UsageError(said, code="transport")
     lines = [*_about(dialect), f"dialect: {dialect.name}"]
     variable = re.sub(r"[^A-Z0-9]", "_", name.upper())
     if chosen == HTTP:
@@ -61,6 +61,8 @@ def new_integration(
     else:
         given = transports[chosen].template(dialect, variable)
         lines += [f"transport: {chosen}", "connection:", *given]
+        if dialect.synchronous and not transports[chosen].answers:
+            lines.append(f"synchronous: false   # a message over {chosen} is not answered")
     names = ", ".join(f"{{{each}}}" for each in dialect.device_variables)
     lines += [
         "# converter: vendor/model     # makes telemetry of the payload",

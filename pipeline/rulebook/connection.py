@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.integrations.dialect import Dialect
+from pipeline.integrations.dialect import HTTP, Dialect, usual_transport
 from pipeline.rulebook.catalogue import Problem, suggest
 from pipeline.rulebook.connection_config import ConnectionConfig
 from pipeline.rulebook.validation import validate
-
-HTTP = "http"
-"""The transport that needs no connection: messages are posted to the door."""
 
 
 def connection_of(
@@ -28,6 +25,10 @@ def connection_of(
     if not isinstance(transport, str):
         return None, []  # the integration's model says it
     if transport == HTTP:
+        usual = usual_transport(dialect)
+        if usual != HTTP:
+            said = f"{dialect.name} is not posted over HTTP"
+            return None, [Problem(("transport",), said, f"write `transport: {usual}`", 0)]
         if not document.get("connection"):
             return None, []
         hint = f"name it: `transport: {next(iter(transports), 'mqtt')}`"

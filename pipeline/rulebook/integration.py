@@ -18,11 +18,11 @@ from pydantic import (
     Tag,
 )
 
-from pipeline.integrations.dialect import Asynchronous, Dialect
+from pipeline.integrations.dialect import HTTP, Asynchronous, Dialect
 from pipeline.rulebook.book import Authentication, Integration
 from pipeline.rulebook.catalogue import Catalogue, Known, Problem, suggest
 from pipeline.rulebook.choosing import CHOICES_MAX, ChoiceConfig, choices_of
-from pipeline.rulebook.connection import HTTP, connection_of
+from pipeline.rulebook.connection import connection_of
 from pipeline.rulebook.duration import Duration
 from pipeline.rulebook.validation import validate
 

@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from pipeline.integrations.dialect import HTTP
 from pipeline.rulebook.catalogue import Catalogue
 from pipeline.rulebook.checks import FolderConfig
 from pipeline.rulebook.codec_converter import CodecConverterConfig
-from pipeline.rulebook.connection import HTTP
 from pipeline.rulebook.converter import ConverterConfig
 from pipeline.rulebook.integration import IntegrationConfig
 

@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.errors import MessageError
-from pipeline.integrations.dialect import DeviceTemplate, Dialect, Options, OverMqtt, dialects
+from pipeline.integrations.dialect import (
+    DeviceTemplate,
+    Dialect,
+    Options,
+    OverMqtt,
+    dialects,
+    usual_transport,
+)
 from pipeline.model.downlink import Downlink, State
 from pipeline.model.http import Call, Request, Response
 from pipeline.model.reply import Reply
@@ -29,6 +36,8 @@ SAMPLE_OPTIONS: dict[str, dict[str, Any]] = {
     "http": {"device_field": "device"},
     "mqtt": {"topic": "sample/{device_id}/{kind}", "downlink_topic": "sample/{device_id}/down"},
 }
+POSTED = {name for name, dialect in dialects().items() if usual_transport(dialect) == "http"}
+FIELDS_AS_PAYLOAD = {"opcua"}  # their messages have no bytes of the device's own
 PLAIN = {"http", "mqtt"}  # their payload is the whole body; a repeat key is the user's to name
 LINK = Link(application_id="app1", device_id=DEVICE)
 # How each dialect is told where its downlinks go.
@@ -90,9 +99,10 @@ def test_the_page_has_it(dialect: Dialect) -> None:
     """Whoever chooses a dialect finds it in the docs, with the ways that it comes."""
     page = (Path(__file__).parents[2] / "docs/integrations.md").read_text()
     (row,) = [line for line in page.splitlines() if line.startswith(f"| `{dialect.name}` |")]
-    over_mqtt = row.split("|")[4].strip()
+    over_http, over_mqtt = (cell.strip() for cell in row.split("|")[3:5])
 
     assert bool(over_mqtt) is isinstance(dialect, OverMqtt)
+    assert bool(over_http) is (dialect.name in POSTED)
 
 
 def test_options_forbid_unknown_keys(dialect: Dialect) -> None:
@@ -124,7 +134,11 @@ def test_sample_reads_back(dialect: Dialect) -> None:
     assert uplink.type == "uplink"
     assert uplink.device is not None
     assert uplink.device.endswith(device_of(dialect.name))
-    assert uplink.payload == (request.body if dialect.name in PLAIN else PAYLOAD)
+    if dialect.name in FIELDS_AS_PAYLOAD:
+        assert orjson.loads(uplink.payload or b"") == uplink.fields
+        assert uplink.fields["payload"] == PAYLOAD.hex()
+    else:
+        assert uplink.payload == (request.body if dialect.name in PLAIN else PAYLOAD)
     assert uplink.link is not None
     assert uplink.link.device_id == device_of(dialect.name)
 
@@ -181,7 +195,7 @@ def test_send_needs_a_link(dialect: Dialect) -> None:
 
 def test_calls_name_their_sender(dialect: Dialect) -> None:
     """A call to a network server has a URL, a body and a User-Agent with the version."""
-    if dialect.name in ONLY_ANSWERED | {"mqtt"}:
+    if dialect.name in ONLY_ANSWERED or dialect.name not in POSTED:
         return
     options = dialect.options.model_validate(WAYS[dialect.name])
     link = msgspec.structs.replace(LINK, device_id=device_of(dialect.name))

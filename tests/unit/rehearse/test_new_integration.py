@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import UsageError
 from pipeline.ingest.source import connection_models
-from pipeline.integrations.dialect import OverMqtt, dialects
+from pipeline.integrations.dialect import dialects, usual_transport
 from pipeline.rehearse.new_integration import dialect_of, new_integration, write_new
 from pipeline.wiring import load_rules
 
@@ -17,9 +17,12 @@ OVER = connection_models()
 WAYS = [
     (name, transport)
     for name, dialect in sorted(dialects().items())
-    for transport in ("http", "mqtt")
-    if (transport == "http" and name != "mqtt")
-    or (transport == "mqtt" and isinstance(dialect, OverMqtt))
+    for transport in ("http", *sorted(OVER))
+    if (
+        usual_transport(dialect) == "http"
+        if transport == "http"
+        else not OVER[transport].carries(dialect)
+    )
 ]
 
 
@@ -38,6 +41,14 @@ def test_what_is_written_passes_the_check(tmp_path: Path, name: str, transport: 
     assert (made.connection is None) == (transport == "http")
 
 
+def test_every_dialect_comes_some_way() -> None:
+    """No dialect is left without a transport, and its usual one carries it."""
+    ways = dict.fromkeys(name for name, _ in WAYS)
+    assert list(ways) == sorted(dialects())
+    for name, dialect in dialects().items():
+        assert (name, usual_transport(dialect)) in WAYS
+
+
 def test_options_are_told_and_commented() -> None:
     """The dialect's options stand there with what they mean, for the user to choose."""
     text = new_integration("barn", dialects()["chirpstack"], transports=OVER)
@@ -52,7 +63,9 @@ def test_options_are_told_and_commented() -> None:
     [
         ("Barn!", "chirpstack", "", "cannot be a name"),
         ("barn", "sigfox", "mqtt", "does not come over MQTT"),
-        ("barn", "mqtt", "http", "comes over MQTT alone"),
+        ("barn", "mqtt", "http", "comes over mqtt"),
+        ("barn", "opcua", "http", "comes over opcua"),
+        ("barn", "http", "opcua", "does not come over OPC-UA"),
     ],
 )
 def test_what_cannot_be_is_said(name: str, dialect: str, transport: str, says: str) -> None:

@@ -1,0 +1,489 @@
+"""Integrations over OPC-UA, against a real server: all types, nothing lost, nothing too early."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from asyncua import ua
+from structlog.testing import capture_logs
+
+from pipeline.errors import StorageFullError
+from pipeline.integrations.dialect import dialects
+from pipeline.model.http import Request
+from pipeline.model.uplink import Uplink
+from pipeline.sink.transport import Verdict
+from tests.real.opcua_plant import Plant, ToldLog, plant, plant_integration, process_of, run
+from tests.real.servers import free_port
+from tests.real.source_work import HeldLog, downlink, handover, running, until
+
+
+def test_what_nodes_say_arrives_by_device() -> None:
+    """Nodes found by a pattern become one body a device, with fields, names, times, types."""
+
+    async def work() -> None:
+        async with plant() as server:
+            line = await server.line("Line1")
+            press = await line.add_object(server.index, "Press1")
+            oven = await line.add_object(server.index, "Oven")
+            temperature = await server.variable(press, "Temperature", 21.5)
+            await server.variable(press, "Count", 7, ua.VariantType.UInt32)
+            await server.variable(oven, "Temperature", 180.0)
+            other = await server.line("Office")
+            await server.variable(other, "Temperature", 20.0)
+            log = ToldLog()
+            async with running(process_of(log, plant_integration(server.port))):
+                await until(lambda: len(log.records) == 2)
+                await temperature.write_value(22.5)
+                await until(lambda: len(log.records) == 3)
+        first, second, third = log.told()
+        assert {first["device"], second["device"]} == {"Press1", "Oven"}
+        assert all(body["names"] == {"line": "Line1"} for body in (first, second, third))
+        (value,) = third["values"]
+        assert (value["field"], value["value"], value["type"]) == ("Temperature", 22.5, "Double")
+        assert abs(value["time"] / 1_000 - datetime.now(UTC).timestamp()) < 60
+        assert log.records[0].key.startswith("acme/")
+        assert log.records[2].key == "acme/Press1"
+
+    run(work)
+
+
+def uplinks(log: HeldLog) -> list[Uplink]:
+    """Return what the dialect reads in all that arrived."""
+    dialect = dialects()["opcua"]
+    return [
+        uplink
+        for body in log.bodies()
+        for uplink in dialect.read(Request(body), dialect.options(), "{device_id}")
+    ]
+
+
+TYPES: list[tuple[Any, Any, Any]] = [
+    (True, ua.VariantType.Boolean, True),
+    (-5, ua.VariantType.SByte, -5),
+    (2**64 - 1, ua.VariantType.UInt64, 2**64 - 1),
+    (1.5, ua.VariantType.Float, 1.5),
+    ("Grüße / \u202e", ua.VariantType.String, "Grüße / \u202e"),
+    (b"\x00\xff", ua.VariantType.ByteString, "AP8="),
+    (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), ua.VariantType.DateTime,
+     "2026-01-02T03:04:05.000Z"),
+    (UUID(int=1), ua.VariantType.Guid, "00000000-0000-0000-0000-000000000001"),
+    (ua.LocalizedText("warm", "en"), ua.VariantType.LocalizedText, "warm"),
+    (ua.NodeId("x", 2), ua.VariantType.NodeId, "ns=2;s=x"),
+    ([1, 2, 3], ua.VariantType.Int16, [1, 2, 3]),
+    ([[1.0, 2.0], [3.0, 4.0]], ua.VariantType.Double, [[1.0, 2.0], [3.0, 4.0]]),
+    (float("nan"), ua.VariantType.Double, None),
+    (ua.Range(1.0, 2.0), ua.VariantType.ExtensionObject, {"Low": 1.0, "High": 2.0}),
+]  # fmt: skip
+
+
+def test_types_become_json() -> None:
+    """Each data type, arrays and structures arrive as JSON; NaN as null with its status."""
+
+    async def work() -> None:
+        async with plant() as server:
+            line = await server.line("Line1")
+            device = await line.add_object(server.index, "d")
+            for number, (value, kind, _) in enumerate(TYPES):
+                await server.variable(device, f"v{number}", value, kind)
+            log = ToldLog()
+            async with running(process_of(log, plant_integration(server.port))):
+                await until(lambda: log.records)
+        (body,) = log.told()
+        told = {value["field"]: value for value in body["values"]}
+        for number, (_, _, expected) in enumerate(TYPES):
+            assert told[f"v{number}"].get("value") == expected, TYPES[number]
+        assert told["v12"]["status"] == "NaN"
+        (uplink,) = uplinks(log)
+        assert uplink.metadata["status"] == {"v12": "NaN"}
+
+    run(work)
+
+
+def test_bad_quality_is_told() -> None:
+    """A value of Bad quality is no field of the uplink; its status is in the metadata."""
+
+    async def work() -> None:
+        async with plant() as server:
+            device = await (await server.line("Line1")).add_object(server.index, "d")
+            good = await server.variable(device, "good", 1.0)
+            bad = await server.variable(device, "bad", 2.0)
+            log = ToldLog()
+            async with running(process_of(log, plant_integration(server.port))):
+                await until(lambda: log.records)
+                value = ua.DataValue(
+                    ua.Variant(3.0), ua.StatusCode(ua.StatusCodes.BadSensorFailure)
+                )
+                await bad.write_value(value)
+                await until(lambda: len(log.values("bad")) == 2)
+                await good.write_value(4.0)
+                await until(lambda: 4.0 in log.values("good"))
+        (troubled,) = [each for each in uplinks(log) if "status" in each.metadata]
+        assert troubled.metadata["status"] == {"bad": "BadSensorFailure"}
+        assert "bad" not in troubled.fields
+
+    run(work)
+
+
+def test_nothing_is_acknowledged_before_it_is_durable() -> None:
+    """While the log takes nothing the server keeps what is told; then all of it arrives, in
+    order.
+    """
+
+    async def work() -> None:
+        async with plant() as server:
+            device = await (await server.line("Line1")).add_object(server.index, "d")
+            count = await server.variable(device, "n", 0)
+            log = ToldLog()
+            async with running(process_of(log, plant_integration(server.port))):
+                await until(lambda: log.values("n") == [0])
+                log.open.clear()
+                for number in range(1, 31):
+                    await count.write_value(number)
+                    await asyncio.sleep(0.01)
+                await until(lambda: log.asked > 1)
+                assert log.values("n") == [0]
+                log.open.set()
+                await until(lambda: len(log.values("n")) == 31)
+        assert log.values("n") == list(range(31))
+
+    run(work)
+
+
+def test_a_log_that_fails_holds_back() -> None:
+    """A full disk is told, and what came meanwhile is there afterwards."""
+
+    async def work() -> None:
+        async with plant() as server:
+            device = await (await server.line("Line1")).add_object(server.index, "d")
+            count = await server.variable(device, "n", 0)
+            log = ToldLog()
+            process = process_of(log, plant_integration(server.port))
+            async with running(process):
+                await until(lambda: log.values("n") == [0])
+                log.fail = StorageFullError("no room")
+                await count.write_value(1)
+                await until(lambda: "no room" in process.status().last_error)
+                await count.write_value(2)
+                log.fail = None
+                await until(lambda: log.values("n") == [0, 1, 2])
+
+    run(work)
+
+
+async def historic(server: Plant) -> Any:
+    """Return a node whose history the server keeps, for ever."""
+    device = await (await server.line("Line1")).add_object(server.index, "d")
+    # Its id is plain: the server's storage makes a table's name of it.
+    own = ua.NodeId(7_000, server.index)
+    node = await device.add_variable(own, ua.QualifiedName("n", server.index), -1)
+    await server.server.historize_node_data_change(node, period=None, count=10_000)
+    return node
+
+
+async def write(node: Any, numbers: range, begun: datetime) -> None:
+    for number in numbers:
+        time = begun + timedelta(milliseconds=number)
+        await node.write_value(ua.DataValue(ua.Variant(number), SourceTimestamp=time))
+        await asyncio.sleep(0.005)
+
+
+def counted(log: ToldLog) -> list[int]:
+    """Return the numbers of `n` that a test wrote."""
+    return [n for n in log.values("n") if n >= 0]
+
+
+def test_nothing_that_history_holds_is_lost_in_a_restart(tmp_path: Path) -> None:
+    """The server is down and comes back; what its nodes said before we were back is read of its
+    history, in order and once.
+    """
+
+    async def work() -> None:
+        port, kept = free_port(), tmp_path / "history.db"
+        log = ToldLog()
+        process = process_of(log, plant_integration(port))
+        begun = datetime.now(UTC)
+        server = await Plant(port, history=kept).start()
+        node = await historic(server)
+        async with running(process):
+            await write(node, range(5), begun)
+            await until(lambda: counted(log) == list(range(5)))
+            await server.stop()
+            await until(lambda: process.status().state == "lost")
+            again = Plant(port, history=kept, listen=False)
+            await again.start()
+            node = await historic(again)
+            await write(node, range(5, 60), begun)
+            await again.listen()
+            await until(lambda: 59 in counted(log))
+            await write(node, range(60, 65), begun)
+            await until(lambda: 64 in counted(log))
+        await again.stop()
+        assert counted(log) == list(range(65))
+
+    run(work)
+
+
+def test_a_restarted_process_reads_what_it_missed(tmp_path: Path) -> None:
+    """A new process goes on where the old one's cursor is: nothing that history holds is lost."""
+
+    async def work() -> None:
+        kept: list[Any] = []
+        async with plant(history=tmp_path / "history.db") as server:
+            node = await historic(server)
+            made = plant_integration(server.port)
+            first, second = ToldLog(), ToldLog()
+            async with running(process_of(first, made, kept)):
+                await write(node, range(5), datetime.now(UTC))
+                await until(lambda: 4 in counted(first))
+                await until(lambda: kept)
+            await asyncio.sleep(0.3)
+            await write(node, range(5, 25), datetime.now(UTC))
+            async with running(process_of(second, made, kept)):
+                await until(lambda: 24 in counted(second))
+        assert counted(second)[-20:] == list(range(5, 25))
+
+    run(work)
+
+
+def test_a_frozen_server_is_noticed(tmp_path: Path) -> None:
+    """A server that says nothing any more counts as lost, told once; when it goes on, so do we."""
+
+    async def work() -> None:
+        port = free_port()
+        program = [sys.executable, "-m", "tests.real.opcua_plant", str(port)]
+        root = Path(__file__).parents[2]
+        server = await asyncio.to_thread(subprocess.Popen, program, cwd=root)
+        log = ToldLog()
+        process = process_of(log, plant_integration(port, connect_timeout="1s"))
+        try:
+            with capture_logs() as logs:
+                async with running(process):
+                    await until(lambda: log.records)
+                    os.kill(server.pid, signal.SIGSTOP)
+                    frozen = asyncio.get_running_loop().time()
+                    await until(lambda: process.status().state == "lost")
+                    assert asyncio.get_running_loop().time() - frozen < 5
+                    await until(lambda: process.status().errors >= 3)
+                    os.kill(server.pid, signal.SIGCONT)
+                    before = len(log.records)
+                    await until(lambda: process.status().state == "connected")
+                    await until(lambda: len(log.records) > before)
+            told = [each["event"] for each in logs if "not connected" in each["event"]]
+            assert len(told) <= 3, "lost, and why each kind of try failed"
+        finally:
+            server.kill()
+            await asyncio.to_thread(server.wait)
+
+    run(work)
+
+
+def test_names_of_a_hostile_server() -> None:
+    """Names with separators, wildcards, control characters and of endless length: those that can
+    be a device's are, the others are left out and told of; nothing else stops.
+    """
+
+    async def work() -> None:
+        async with plant() as server:
+            line = await server.line("Line1")
+            good = ["a/b", "+", "#", "{device_id}", "..", "ü" * 255, "' OR 1=1"]
+            bad = ["x\ny", "\u202e", "y" * 300]
+            for name in (*good, *bad):
+                device = await line.add_object(server.index, name)
+                await server.variable(device, "T", 1.0)
+            log = ToldLog()
+            process = process_of(log, plant_integration(server.port))
+            async with running(process):
+                await until(lambda: len(log.records) == len(good))
+                assert f"{len(bad)} nodes are left out" in process.status().note
+        assert sorted(body["device"] for body in log.told()) == sorted(good)
+
+    run(work)
+
+
+def test_new_nodes_are_found_and_wrong_ones_told() -> None:
+    """A node that is not there is told of; the others are watched. Nothing to watch is a fault."""
+
+    async def work() -> None:
+        async with plant() as server:
+            device = await (await server.line("Line1")).add_object(server.index, "d")
+            node = await server.variable(device, "T", 1.0)
+            nodes = [
+                {"id": "ns=2;s=nowhere", "device": "x", "field": "f"},
+                {"id": f"nsu=http://example.com/press;s={node.nodeid.Identifier}",
+                 "device": "mine", "field": "t"},
+            ]  # fmt: skip
+            log = ToldLog()
+            process = process_of(log, plant_integration(server.port, nodes=nodes, browse=[]))
+            async with running(process):
+                await until(lambda: log.records)
+                assert "BadNodeIdUnknown" in process.status().note
+            assert log.told()[0]["device"] == "mine"
+            nothing = process_of(
+                ToldLog(),
+                plant_integration(server.port, browse=[{"path": "Objects/{device_id}/no"}]),
+            )
+            await nothing.sources.refresh()
+            await until(lambda: nothing.status().errors)
+            assert "no node matches" in nothing.status().last_error
+            await nothing.sources.stop()
+
+    run(work)
+
+
+def test_ten_thousand_nodes() -> None:
+    """All are found, watched and told of, each once; one that changes is told of alone."""
+
+    async def work() -> None:
+        async with plant() as server:
+            line = await server.line("Line1")
+            for number in range(100):
+                device = await line.add_object(server.index, f"m{number}")
+                for each in range(100):
+                    last = await server.variable(device, f"v{number}-{each}", float(each))
+            log = ToldLog()
+            made = plant_integration(server.port, publishing_interval="500ms", keepalive="30s",
+                                     connect_timeout="60s")  # fmt: skip
+            async with running(process_of(log, made)):
+                await until(lambda: sum(len(b["values"]) for b in log.told()) >= 10_000, 90)
+                await last.write_value(-1.0)
+                await until(lambda: log.values("v99-99")[-1] == -1.0, 30)
+        told = [value["field"] for body in log.told() for value in body["values"]]
+        assert len(told) == 10_001
+        assert len(set(told)) == 10_000
+
+    run(work)
+
+
+@asynccontextmanager
+async def writing(server: Plant, **connection: Any) -> AsyncIterator[Any]:
+    """Yield a function that hands over one downlink of fields and returns its result."""
+    transport = handover(plant_integration(server.port, **connection))
+    await transport.open()
+
+    async def write(device: str, **fields: Any) -> Any:
+        delivery: Any = downlink(1, device)
+        asked = msgspec.structs.replace(delivery.downlink, payload=None, fields=fields)
+        (result,) = await transport.deliver([msgspec.structs.replace(delivery, downlink=asked)])
+        return result
+
+    try:
+        yield write
+    finally:
+        await transport.close()
+
+
+def test_downlinks_are_writes() -> None:
+    """Fields are written with the nodes' own types, and the server's status is the outcome; a
+    wrong value, an unknown field or one that may not be written is refused, whole.
+    """
+
+    async def work() -> None:
+        async with plant() as server:
+            device = await (await server.line("Line1")).add_object(server.index, "d")
+            kinds = {"b": (True, ua.VariantType.Boolean), "i": (1, ua.VariantType.Int16),
+                     "f": (1.0, ua.VariantType.Float), "s": ("x", ua.VariantType.String),
+                     "l": ([1, 2], ua.VariantType.UInt32)}  # fmt: skip
+            nodes = {
+                name: await server.variable(device, name, value, kind)
+                for name, (value, kind) in kinds.items()
+            }
+            await server.variable(device, "fixed", 1.0)
+            await (await device.get_child(f"{server.index}:fixed")).set_read_only()
+            async with writing(server) as write:
+                result = await write("d", b=False, i=-7, f=2.5, s="ü", l=[3, 4, 5])
+                assert result.verdict is Verdict.DELIVERED, result
+                said = {name: await node.read_value() for name, node in nodes.items()}
+                assert said == {"b": False, "i": -7, "f": 2.5, "s": "ü", "l": [3, 4, 5]}
+                kind = (await nodes["i"].read_data_value()).Value.VariantType
+                assert kind is ua.VariantType.Int16
+                for fields, reason in [
+                    ({"i": 70_000, "b": True}, "field"),
+                    ({"no such": 1}, "no_link"),
+                    ({"fixed": 2.0}, "write"),
+                ]:
+                    result = await write("d", **fields)
+                    assert (result.verdict, result.reason) == (Verdict.REFUSED, reason)
+                assert await nodes["b"].read_value() is False
+                assert result.detail["status"] == {"fixed": "BadUserAccessDenied"}
+                assert (await write("other", i=1)).reason == "no_link"
+
+    run(work)
+
+
+def test_downlinks_wait_for_their_server() -> None:
+    """While the server is away a downlink is postponed; it is written when the server is back, in
+    order.
+    """
+
+    async def work() -> None:
+        port = free_port()
+        server = await Plant(port).start()
+        await server.variable(
+            await (await server.line("Line1")).add_object(server.index, "d"), "n", 0
+        )
+        async with writing(server) as write:
+            assert (await write("d", n=1)).verdict is Verdict.DELIVERED
+            await server.stop()
+            result = await write("d", n=2)
+            assert result.verdict is Verdict.POSTPONED, result
+            assert (await write("d", n=2)).verdict is Verdict.POSTPONED
+            again = await Plant(port).start()
+            node = await again.variable(
+                await (await again.line("Line1")).add_object(again.index, "d"), "n", 0
+            )
+            for number in (2, 3):
+                assert (await write("d", n=number)).verdict is Verdict.DELIVERED
+            assert await node.read_value() == 3
+            await again.stop()
+
+    run(work)
+
+
+@pytest.mark.parametrize("mode", ["sign", "sign_and_encrypt"])
+def test_security_with_certificates_of_both_sides(tmp_path: Path, mode: str) -> None:
+    """An encrypted session with a user's name: in with the right password and the server's own
+    certificate, out without.
+    """
+
+    async def work() -> None:
+        server = await Plant(free_port(), security=tmp_path).start()
+        device = await (await server.line("Line1")).add_object(server.index, "d")
+        await server.variable(device, "T", 1.0)
+        security = {"mode": mode, "certificate_file": str(tmp_path / "client.pem"),
+                    "key_file": str(tmp_path / "client.key"),
+                    "server_certificate_file": str(tmp_path / "server.pem")}  # fmt: skip
+        good = {"user": "funicular", "password": "right", "security": security}
+        try:
+            log = ToldLog()
+            process = process_of(log, plant_integration(server.port, **good))
+            async with running(process):
+                await until(lambda: log.records)
+            wrong = {**security, "server_certificate_file": str(tmp_path / "client.pem")}
+            for bad, fault in [
+                ({**good, "password": "wrong"}, "BadUserAccessDenied"),
+                ({**good, "security": wrong}, "the connection to the server failed"),
+                ({"user": "funicular", "password": "right"}, "the connection to the server failed"),
+                ({**good, "security": {**security, "key_file": "/nowhere.key"}}, "nowhere"),
+            ]:
+                process = process_of(ToldLog(), plant_integration(server.port, **bad))
+                await process.sources.refresh()
+                await until(lambda each=process: each.status().errors)
+                assert fault in process.status().last_error
+                assert "right" not in process.status().last_error
+                await process.sources.stop()
+        finally:
+            await server.stop()
+
+    run(work)
