@@ -55,7 +55,8 @@ class HttpConfig(BaseModel):
     format: plain               # or cloudevents, cloudevents_binary, ttn_v2, tts_v3, a template
     ```
     `sign: ${env:WEBHOOK_SECRET}` signs each request as Standard Webhooks says; the secret is
-    `whsec_` and base64 of 24 to 64 random bytes. While receivers change over: a list, and all sign.
+    `whsec_` and base64 of 24 to 64 random bytes, or `whsk_` and base64 of an ed25519 key, whose
+    public part the receiver knows. While receivers change over: a list, and all sign.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 
-def check_library(module: str, transport: str) -> None:
-    """ValueError: the library that a transport stands on is not installed."""
+def check_library(module: str, extra: str, what: str = "") -> None:
+    """ValueError: the library that `what` (else the transport of that name) stands on is not
+    installed.
+    """
     if find_spec(module) is None:
-        raise ValueError(
-            f"the transport {transport} needs a library: pip install 'funicular[{transport}]'"
-        )
+        needs = what or f"the transport {extra}"
+        raise ValueError(f"{needs} needs a library: pip install 'funicular[{extra}]'")

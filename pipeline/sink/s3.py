@@ -1,4 +1,4 @@
-"""Transport `s3`: deliveries as JSON lines in objects of S3, or of what speaks like it.
+"""Transport `s3`: deliveries as JSON lines or Parquet in objects of S3, or of what speaks like it.
 
 In: `delivery.<tenant>.<sink>`. Out: one object for what comes within `every`, or for `records` or
 `bytes` of it; its lines are as those of the transport `file`. A delivery counts once its object is
@@ -24,12 +24,14 @@ from pipeline.errors import RetryableError
 from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call
 from pipeline.rulebook.tls import TlsConfig
+from pipeline.sink import parquet
 from pipeline.sink.batches import make_all, merge
 from pipeline.sink.calls import USER_AGENT, Caller, judge, unanswered
 from pipeline.sink.formats.format import PLAIN, Format
 from pipeline.sink.formats.shaped import time_text
 from pipeline.sink.library import check_library
 from pipeline.sink.naming import check_name
+from pipeline.sink.parquet import ParquetColumns
 from pipeline.sink.retry import ByteCount, RetryConfig, Seconds
 from pipeline.sink.transport import DELIVERED, Context, Result, Verdict
 
@@ -47,7 +49,7 @@ class _Line(msgspec.Struct):
 _encode = msgspec.json.Encoder().encode
 
 
-class S3Config(BaseModel):
+class S3Config(ParquetColumns):
     """Objects of S3: `sinks/<name>.yaml`.
 
     ```yaml
@@ -63,11 +65,15 @@ class S3Config(BaseModel):
     every: 10s                  # an object for what came in this time
     records: 4000               # or for so many deliveries
     bytes: 16MB                 # or for so much of them, uncompressed
-    compression: gzip           # or none
+    compression: gzip           # or none; of Parquet also zstd
+    objects: parquet            # or lines, the default; columns are of Parquet alone
+    columns: {temperature: {type: double, path: telemetry.temperature}}
     format: plain               # of the member `body`
     timeout: 30s                # for one request
     ```
-    A line: `{"id", "device", "time", "body"}`.
+    A line: `{"id", "device", "time", "body"}`. `objects: parquet` (it needs `pip install
+    'funicular[parquet]'` too) has these as columns, `body` as JSON in text, and those of `columns`:
+    `double`, `int`, `bool` or `string` members of the body.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -84,7 +90,8 @@ class S3Config(BaseModel):
     every: Seconds = Field(default=10.0, ge=0.01, le=3_600)
     records: int = Field(default=4_000, ge=1, le=1_000_000)
     bytes: ByteCount = Field(default=16_000_000, ge=1_000, le=1 << 30)
-    compression: Literal["gzip", "none"] = "gzip"
+    compression: Literal["gzip", "zstd", "none"] = "gzip"
+    objects: Literal["lines", "parquet"] = "lines"
     format: Format = PLAIN
     timeout: Seconds = Field(default=30.0, gt=0, le=600)
     retry: RetryConfig = Field(default_factory=lambda: RetryConfig(max=60))
@@ -107,6 +114,10 @@ class S3Config(BaseModel):
     @model_validator(mode="after")
     def _has_its_library(self) -> Self:
         check_library("botocore", "s3")
+        if self.objects == "parquet":
+            check_library("pyarrow", "parquet", "`objects: parquet`")
+        elif self.columns or self.compression == "zstd":
+            raise ValueError("`columns` and `compression: zstd` are for `objects: parquet`")
         return self
 
 
@@ -215,13 +226,9 @@ class S3Sink:
             one.outcome.set_result(result)
 
     async def _put(self, one: _Open) -> Result:
-        content = b"\n".join(line for _, line in one.lines) + b"\n"
-        zipped = self._config.compression == "gzip"
-        if zipped:
-            # Without a time in its head, the same lines are the same bytes. In a thread, as 16 MB
-            # take half a second.
-            content = await asyncio.to_thread(gzip.compress, content, _LEVEL, mtime=0)
-        call = self._place.put(content, [name for name, _ in one.lines], zipped=zipped)
+        # In a thread, as 16 MB take half a second.
+        content = await asyncio.to_thread(_content, self._config, [line for _, line in one.lines])
+        call = self._place.put(content, [name for name, _ in one.lines])
         try:
             answer = await self._caller.call(call)
         except RetryableError as error:
@@ -240,6 +247,24 @@ class S3Sink:
         return Result(Verdict.POSTPONED, "s3", message, detail, result.pause_s, result.uncertain)
 
 
+def _content(config: S3Config, lines: Sequence[bytes]) -> bytes:
+    """Return an object's bytes."""
+    if config.objects == "parquet":
+        return parquet.encode(lines, config.columns, config.compression)
+    content = b"\n".join(lines) + b"\n"
+    # Without a time in its head, the same lines are the same bytes.
+    return content if config.compression == "none" else gzip.compress(content, _LEVEL, mtime=0)
+
+
+def _kind(config: S3Config) -> tuple[str, str]:
+    """Return an object's media type, and the end of its name."""
+    if config.objects == "parquet":
+        return parquet.CONTENT_TYPE, ".parquet"
+    if config.compression == "none":
+        return "application/x-ndjson", ".jsonl"
+    return "application/gzip", ".jsonl.gz"
+
+
 class _Place:
     """Where objects go: names, addresses, signatures."""
 
@@ -254,7 +279,7 @@ class _Place:
         if config.addressing == "virtual":
             self._address = f"{parts.scheme}://{config.bucket}.{parts.netloc}"
 
-    def put(self, content: bytes, ids: Sequence[str], *, zipped: bool) -> Call:
+    def put(self, content: bytes, ids: Sequence[str]) -> Call:
         """Return the signed request that stores an object. The same deliveries at the same time
         make the same name.
         """
@@ -267,19 +292,20 @@ class _Place:
         keys = Credentials(
             config.access_key.get_secret_value(), config.secret_key.get_secret_value(), token
         )
-        headers = {"content-type": "application/gzip" if zipped else "application/x-ndjson"}
-        url = f"{self._address}/{quote(self._name(ids, zipped=zipped), safe='/-._~')}"
+        media_type, ending = _kind(config)
+        headers = {"content-type": media_type}
+        url = f"{self._address}/{quote(self._name(ids) + ending, safe='/-._~')}"
         request = AWSRequest(method="PUT", url=url, data=content, headers=headers)
         request.context["payload_signing_enabled"] = True
         S3SigV4Auth(keys, "s3", config.region).add_auth(request)
         signed = {name.lower(): str(value) for name, value in request.headers.items()}
         return Call(url, content, "PUT", signed | {"user-agent": USER_AGENT})
 
-    def _name(self, ids: Sequence[str], *, zipped: bool) -> str:
+    def _name(self, ids: Sequence[str]) -> str:
         now = datetime.fromtimestamp(self._now_ms() / 1_000, UTC)
         mark = blake2b("\n".join(ids).encode(), digest_size=8).hexdigest()
         stamp = now.strftime("%Y/%m/%d/%H%M%S")
-        return f"{self._prefix}{stamp}-{mark}.jsonl{'.gz' if zipped else ''}"
+        return f"{self._prefix}{stamp}-{mark}"
 
 
 TRANSPORT = S3Sink

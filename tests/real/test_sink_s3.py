@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 from typing import Any
 
 import orjson
 import pytest
+from pyarrow import parquet
 
 from tests.real.sink_servers import ObjectStore, SinkServers
 from tests.real.sink_work import (
@@ -126,3 +128,22 @@ async def test_text_of_a_template_is_one_line(store: ObjectStore) -> None:
     (content,) = objects(store, "text").values()
 
     assert [orjson.loads(line)["body"] for line in content.splitlines()] == ["n=0\n", "n=1\n"]
+
+
+async def test_objects_as_parquet(store: ObjectStore) -> None:
+    """An object is a Parquet file that Arrow reads: each delivery a row, with a column out of its
+    body.
+    """
+    settings = config(store, "columns", objects="parquet", compression="zstd", records=20,
+                      columns={"n": {"type": "int"}})  # fmt: skip
+    async with opened("s3", **settings) as transport:
+        results = await transport.deliver(deliveries(20))
+    ((name, content),) = objects(store, "columns").items()
+
+    assert verdicts(results) == [DELIVERED] * 20
+    assert name.endswith(".parquet")
+    head = store.client.head_object(Bucket="bucket", Key=name)
+    assert head["ContentType"] == "application/vnd.apache.parquet"
+    rows = parquet.read_table(io.BytesIO(content)).to_pylist()
+    assert [(row["id"], row["n"]) for row in rows] == [(f"d{n}", n) for n in range(20)]
+    assert orjson.loads(rows[1]["body"]) == {"n": 1, "é": [None, 1.5]}

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import time
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from typing import Any
 
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
 from pydantic import BaseModel, ConfigDict, ValidationError
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -77,6 +82,71 @@ def test_a_bad_secret_is_refused_without_showing_it(secret: str, words: str) -> 
         Model(sign=secret)  # type: ignore[arg-type]
     assert "hunter22" not in str(caught.value)
     assert secret.removeprefix("whsec_") not in str(caught.value)
+
+
+def private(seed: bytes, public: bytes = b"") -> str:
+    return "whsk_" + b64encode(seed + public).decode()
+
+
+def signed_part(headers: dict[str, str], place: int = 0) -> tuple[str, bytes]:
+    """The scheme and the bytes of one signature."""
+    scheme, text = headers["webhook-signature"].split(" ")[place].split(",")
+    return scheme, b64decode(text)
+
+
+@pytest.mark.parametrize("with_public", [False, True])
+def test_ed25519(with_public: bool) -> None:
+    """What is signed with `whsk_…` is verified with the public key alone, over id, second and
+    body; the key may have its public part behind it.
+    """
+    key = Ed25519PrivateKey.from_private_bytes(b"s" * 32)
+    public = key.public_key().public_bytes_raw() if with_public else b""
+
+    headers = Signer([private(b"s" * 32, public)]).headers("d1", 1_614_265_330, BODY)
+
+    scheme, signature = signed_part(headers)
+    assert scheme == "v1a"
+    key.public_key().verify(signature, b"d1.1614265330." + BODY)
+    for changed in (b"d2.1614265330." + BODY, b"d1.1614265331." + BODY, b"d1.1614265330."):
+        with pytest.raises(InvalidSignature):
+            key.public_key().verify(signature, changed)
+
+
+def test_ed25519_of_the_rfc() -> None:
+    """The seed of RFC 8032's first test is used as the RFC does: its public key verifies."""
+    seed = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+    public = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
+
+    scheme, signature = signed_part(Signer([private(seed, public)]).headers("d", 1, b""))
+
+    Ed25519PublicKey.from_public_bytes(public).verify(signature, b"d.1.")
+    assert (scheme, len(signature)) == ("v1a", 64)
+
+
+def test_both_kinds_side_by_side() -> None:
+    """While receivers change over, one that knows the secret and one that knows the public key
+    both take the request.
+    """
+    headers = Signer([private(b"s" * 32), OLD]).headers("d1", int(time.time()), BODY)
+
+    assert signed_part(headers)[0] == "v1a"
+    Webhook(OLD).verify(BODY, headers)
+
+
+@pytest.mark.parametrize(
+    ("secret", "words"),
+    [
+        ("whsk_hunter22 hunter22 hunter22", "must be base64"),
+        ("whsk_" + b64encode(b"hunter22").decode(), "32 bytes, or 64"),
+        ("whsk_" + b64encode(b"hunter22" * 8).decode(), "another key's public part"),
+        ("whpk_" + b64encode(b"hunter22" * 4).decode(), "begins with whsec_, or with whsk_"),
+    ],
+)
+def test_a_bad_private_key_is_refused_without_showing_it(secret: str, words: str) -> None:
+    """What is no private key is refused with what one is, and is not shown."""
+    with pytest.raises(ValidationError, match=words) as caught:
+        Model(sign=secret)  # type: ignore[arg-type]
+    assert secret.partition("_")[2] not in str(caught.value)
 
 
 def test_one_secret_or_several() -> None:
