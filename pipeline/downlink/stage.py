@@ -248,6 +248,8 @@ class _Step:
         if report.cleared:
             self._cleared(queue, work)
             return
+        if downlink is None and work.outcome:
+            return  # told again, of a downlink whose life was over and is forgotten
         if downlink is None:
             text = (
                 f"no downlink `{named}` is known of this device"

@@ -211,6 +211,8 @@ class DownlinkReport(
 ):
     """News of a downlink: from convert (the network server's), ingest (answered or not), sink
     (outcome). `integration` says whose news it is, where the reporter is a network server.
+    `outcome`: it is the sink's, which tells it again where it died before it had noted that it
+    did; the downlink may be long forgotten then.
     """
 
     id: str
@@ -219,6 +221,7 @@ class DownlinkReport(
     time_ms: int
     report: Report
     integration: str = ""
+    outcome: bool = False
 
 
 class Forget(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="forget"):

@@ -164,6 +164,7 @@ def downlink_ending(
             cleared=delivery.clear,
         ),
         integration=integration_of(delivery.destination),
+        outcome=True,
     )
     return [_event(record, delivery, event.id, event)]
 

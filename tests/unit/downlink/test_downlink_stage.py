@@ -522,6 +522,14 @@ def test_network_servers_reports_move_it_on() -> None:
     assert letters(out) == []
 
 
+def test_a_sink_may_tell_an_outcome_again_when_its_downlink_is_forgotten() -> None:
+    """A sink that died tells outcomes a second time; no dead letter says that all is well."""
+    bench = Bench()
+    again = msgspec.structs.replace(report(State.SENT, "forgotten"), outcome=True)
+
+    assert bench.run(again) == []
+
+
 def test_report_without_id_is_about_the_last_sent() -> None:
     """Sigfox's ACKNOWLEDGE names no downlink: it is about the device's last one that was sent."""
     bench = Bench()
