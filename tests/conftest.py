@@ -1,4 +1,6 @@
-"""For every test: logging as structlog has it by default. And the servers that sinks write to."""
+"""For every test: logging as structlog has it by default, and no clock in property tests. And the
+servers that sinks write to.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from tests.real.sink_servers import SinkServers
+
+# How long an example takes says how busy the machine is, not whether the claim holds.
+settings.register_profile("any", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any")
 
 
 @pytest.fixture(autouse=True)
