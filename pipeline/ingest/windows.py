@@ -29,9 +29,10 @@ _encode = msgspec.json.Encoder().encode
 class Leaving:
     """One downlink that is to leave by a window: `body` are its bytes, or its fields as JSON."""
 
-    __slots__ = ("_reply", "_reports", "_tenant", "_told", "_trace", "body", "device")
+    __slots__ = ("_reply", "_reports", "_tenant", "_told", "_trace", "body", "device", "is_json")
 
     def __init__(self, reply: Reply, tenant: str, trace: str, reports: Reports) -> None:
+        self.is_json = reply.payload is None
         self.body = reply.payload if reply.payload is not None else orjson.dumps(reply.fields)
         self.device = reply.device
         self._reply = reply

@@ -1,0 +1,1 @@
+"""The CoAP server's answers. The modules need the library of the extra `coap`."""
