@@ -6,11 +6,10 @@
 // Evaluates to a function that takes (limits as JSON text) and gives an object of functions for
 // the Python side. Functions whose frames may stand in a script's stack have names that begin
 // with '#', which no function declaration can have: so a line number is always the script's own.
-(function (limitsText) {
+(function (limitsText, tables, watching) {
   'use strict';
   const {parse, stringify} = JSON;
-  const {apply, defineProperty, deleteProperty, getOwnPropertyDescriptor, getPrototypeOf, ownKeys} =
-    Reflect;
+  const {apply, defineProperty, ownKeys} = Reflect;
   const {isArray, of, prototype: {join, map, slice}} = Array;
   const {isFinite, isInteger} = Number;
   const {isView} = ArrayBuffer;
@@ -18,8 +17,12 @@
   const {fromCharCode, fromCodePoint} = String;
   const {test} = RegExp.prototype;
   const ARGUMENTS_MAX = 8192;
+  const LISTED_MAX = 64;
+  const DIRECT = 5;
+  const NO_BYTES = new Uint8Array(0);
   const NativeInt8Array = Int8Array;
   const NativeDate = Date;
+  const NativeFunction = Function;
   const NativeError = Error;
   const NativePromise = Promise;
   const now = Date.now;
@@ -38,14 +41,26 @@
   let listening = false;
   let leaking = false;
   let lines = [];
+  let watch = null;
+  let table = null;  // of `tables`, where results go to it now
+  let direct = DIRECT;  // how the factory is asked for `decodeUplink`
 
   // ---- what goes into a script ----
 
+  // Functions that make an Array of so many bytes, which is faster than any way for all lengths.
+  const listings = [];
+  function listing(length) {
+    let items = '';
+    for (let i = 0; i < length; i++) items += `${i ? ',' : ''}bytes[${i}]`;
+    return listings[length] = new NativeFunction('bytes', `return[${items}]`);
+  }
   function toBytes(text) {
     if (!text) return [];
     let bytes = fromBase64(text);
     if (limits.signed_bytes) bytes = new NativeInt8Array(bytes.buffer);
-    return bytes.length > ARGUMENTS_MAX ? slice.call(bytes) : apply(of, null, bytes);
+    const {length} = bytes;
+    if (length <= LISTED_MAX) return (listings[length] || listing(length))(bytes);
+    return length > ARGUMENTS_MAX ? slice.call(bytes) : apply(of, null, bytes);
   }
   // Text as UTF-8, as JSON bodies are; a broken sequence is U+FFFD.
   function decodeUtf8(bytes) {
@@ -261,11 +276,7 @@
   function decoded(result, name) {
     requireObject(result, name);
     const {data, warnings} = result;
-    if (data === undefined || data === null) return withData(requireKnown(result, name), warnings);
-    if (typeof data !== 'object' || isArray(data)) return withData(data, warnings);
-    const text = toJson(data, 'data');
-    if (warnings === undefined) return `{"data":${text},"warnings":[]}`;
-    return `{"data":${text},"warnings":${wordsToJson(warnings)}}`;
+    return withData(data === undefined || data === null ? requireKnown(result, name) : data, warnings);
   }
 
   // No data: fine with warnings, or of an empty object; else the name was forgotten.
@@ -300,8 +311,13 @@
     return `{"data":${text},"warnings":${wordsToJson(warnings)},"normalized":${made}}`;
   }
 
+  // Returns null where the data went into a table.
   function withData(data, warnings) {
-    if (!isObject(data)) throw refuse(`data is ${named(data)} where an object is needed`);
+    if (typeof data !== 'object' || data === null || isArray(data)) {
+      throw refuse(`data is ${named(data)} where an object is needed`);
+    }
+    const isSilent = warnings === undefined || warnings === null || warnings.length === 0;
+    if (isSilent && table !== null && table.put(data)) return null;
     return `{"data":${toJson(data, 'data')},"warnings":${wordsToJson(warnings)}}`;
   }
 
@@ -350,9 +366,30 @@
     return argument;
   }
 
+  // What `input` and `decoded` do, in one step where all is as it mostly is: a call of a function
+  // costs as much as eight bytes.
+  function directly(argument, decodeUplink) {
+    const {bytes: text, recvTime} = argument;
+    const bytes = text ? fromBase64(text) : NO_BYTES;
+    const list = listings[bytes.length];
+    if (list === undefined || limits.signed_bytes || typeof recvTime !== 'number' || table === null) {
+      return decoded(decodeUplink(input(argument)), 'decodeUplink');
+    }
+    argument.bytes = list(bytes);
+    argument.recvTime = new NativeDate(recvTime);
+    const result = decodeUplink(argument);
+    if (typeof result === 'object' && result !== null) {
+      const {data, warnings, errors} = result;
+      if (typeof data === 'object' && data !== null && warnings === undefined
+        && errors === undefined && table.put(data)) return null;
+    }
+    return decoded(result, 'decodeUplink');
+  }
+
   const operations = {
     decode_uplink(argument) {
-      const defined = factory.call(global, 0);
+      const defined = factory.call(global, thingsboard ? 0 : direct);
+      if (typeof defined === 'function') return directly(argument, defined);
       const decodeUplink = defined[0];
       if (decodeUplink && !thingsboard) {
         const result = decodeUplink(input(argument));
@@ -482,78 +519,30 @@
     }
   }
 
-  // ---- what a script may have altered ----
-
-  // Every object that scripts share: values of data properties, and how many properties there are.
-  const snapshot = [];
-  const seen = new Set([global]);
-  function remember(object) {
-    const keys = [], values = [], properties = [];
-    const names = ownKeys(object);
-    for (const key of names) {
-      const property = getOwnPropertyDescriptor(object, key);
-      if (!('value' in property)) continue;
-      keys.push(key);
-      values.push(property.value);
-      properties.push(property);
-    }
-    snapshot.push({object, names, keys, values, properties, prototype: getPrototypeOf(object)});
-    for (const value of values) {
-      const isConstructor = typeof value === 'function' && ownKeys(value).includes('prototype');
-      const isShared = isConstructor || (typeof value === 'object' && value !== null);
-      if (isShared && !seen.has(value)) { seen.add(value); remember(value); }
-    }
-  }
-
-  function isAltered() {
-    for (const {object, names, keys, values, prototype} of snapshot) {
-      if (ownKeys(object).length !== names.length) return true;
-      if (getPrototypeOf(object) !== prototype) return true;
-      for (let i = 0; i < keys.length; i++) {
-        if (object[keys[i]] !== values[i] && values[i] === values[i]) return true;
-      }
-    }
-    return false;
-  }
-
-  // Takes a script's implicit globals away.
-  function forget() {
-    for (const name in global) deleteProperty(global, name);
-  }
-
-  // Puts everything back; where that is not possible, this context must go.
-  function restore() {
-    for (const {object, names: before, keys, values, properties} of snapshot) {
-      for (let i = 0; i < keys.length; i++) {
-        if (object[keys[i]] !== values[i] && values[i] === values[i]) {
-          if (!defineProperty(object, keys[i], properties[i])) broken = true;
-        }
-      }
-      const names = ownKeys(object);
-      if (names.length === before.length) continue;
-      for (const name of names) {
-        if (!before.includes(name) && !deleteProperty(object, name)) broken = true;
-      }
-    }
-    if (isAltered()) broken = true;
-  }
+  // ---- all outcomes as one text ----
 
   // Half a surrogate pair in a name, which JSON.stringify writes as an escape, is refused: looked
   // for in all that comes out at once.
   const ESCAPED = /(?:^|[^\\])(?:\\\\)*\\ud/;
   function joined() {
-    const text = join.call(out, ',');
-    if (text.indexOf('\\ud') < 0 || !test.call(ESCAPED, text)) return text;
-    const refused = failure(refuse('a name in the result is not Unicode'));
-    return join.call(map.call(out, (one) => test.call(ESCAPED, one) ? refused : one), ',');
+    let text = join.call(out, ',');
+    if (text.indexOf('\\ud') >= 0 && test.call(ESCAPED, text)) {
+      const refused = failure(refuse('a name in the result is not Unicode'));
+      text = join.call(map.call(out, (one) => test.call(ESCAPED, one) ? refused : one), ',');
+    }
+    const head = table === null ? '' : table.text();
+    // A long text that was put together otherwise is a kind that the binding does not know.
+    return head && text ? join.call([head, text], ',') : head || text;
   }
 
   // ---- what Python calls ----
 
   return {
     // `Buffer` only where a script asks for it: each object here is looked at after each slice.
-    prepare(compiled, Buffer) {
+    prepare(compiled, words, isNormalizing, isComputing, Buffer) {
       factory = compiled;
+      direct = isNormalizing ? 0 : DIRECT;
+      if (isComputing) tables = null;
       if (Buffer) {
         const modules = {buffer: {Buffer}, 'node:buffer': {Buffer}};
         const offers = {
@@ -568,12 +557,7 @@
           defineProperty(global, name, {value: offers[name], writable: true, configurable: true});
         }
       }
-      remember(global);
-      for (const hidden of [[][Symbol.iterator](), (function* () {})(), new Map().entries()]) {
-        for (let proto = getPrototypeOf(hidden); proto !== null; proto = getPrototypeOf(proto)) {
-          if (!seen.has(proto)) { seen.add(proto); remember(proto); }
-        }
-      }
+      watch = watching(words);
     },
     load(text, wanted, isThingsboard, isAltering, isListening, isLeaking) {
       calls = parse(text);
@@ -583,6 +567,7 @@
       listening = isListening;
       leaking = isLeaking;
       lines = [];
+      table = isListening ? null : tables;
       position = 0;
       out = [];
       return calls.length;
@@ -590,13 +575,15 @@
     run(slice_ms, count_max) {
       out = [];
       outLength = 0;
+      if (table !== null) table.begin();
       const step = operations[operation];
       const end = calls.length - position > count_max ? position + count_max : calls.length;
       const stop = now() + slice_ms;
       while (position < end && !broken) {
         let text;
         try {
-          text = `{"value":${step(calls[position])}}`;
+          text = step(calls[position]);
+          if (text !== null) text = `{"value":${text}}`;
         } catch (error) {
           text = failure(error);
         }
@@ -604,10 +591,13 @@
           text = `${text.slice(0, -1)},"console":${stringify(lines, replacer)}}`;
           lines = [];
         }
-        if (restoring) restore();
-        if (leaking) forget();
-        out[out.length] = text;
-        outLength += text.length;
+        if (restoring && !watch.restore()) broken = true;
+        if (leaking) watch.forget();
+        if (text !== null) {
+          out[out.length] = text;
+          outLength += text.length;
+        }
+        if (table !== null) outLength += table.count(text === null);
         calls[position] = null;
         position += 1;
         if (now() >= stop || outLength > limits.slice_bytes_max) break;
@@ -617,11 +607,11 @@
     drain() { return joined(); },
     position() { return position; },
     isBroken() { return broken; },
-    isAltered,
+    isAltered() { return watch.isAltered(); },
     // Whether implicit globals were all that a script left; they are gone then.
     leaksOnly() {
-      forget();
-      return !isAltered();
+      watch.forget();
+      return !watch.isAltered();
     },
     functions() {
       const found = [];

@@ -4,10 +4,10 @@ A request is three lengths (unsigned, 32 bits, big endian) and three bodies: a h
 (`operation`, `contract`, `count`, `careful`, `console`), the script's source as UTF-8, and the
 arguments of its calls as a JSON array. An answer is one length and a JSON array of the next
 outcomes, in order: `{"value": …}` or `{"error": {"code", "message", "line", "column"}}`, with
-`console`, a list of texts, where the header asks for what the script said there. A request is
-answered when as many outcomes have come as there are calls; `careful` asks for each outcome as
-soon as it is there. With an answer's length goes the CPU time in µs that the child has used since
-its last one.
+`console`, a list of texts, where the header asks for what the script said there; those that are
+alike may come as a table (`tables`). A request is answered when as many outcomes have come as there
+are calls; `careful` asks for each outcome as soon as it is there. With an answer's length goes the
+CPU time in µs that the child has used since its last one.
 """
 
 from __future__ import annotations

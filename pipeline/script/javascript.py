@@ -19,15 +19,17 @@ Why quickjs-ng 0.17 and not V8 (mini-racer 0.14), by `python -m tests.bench.scri
 
 A process a tenant, with walls around it, needs the engine that starts at once, is small, holds its
 memory limit and lives behind those walls; what quickjs-ng does not stop, the kernel's clock does.
-V8's speed in batches would be felt less than it looks: of the 10.5 µs that a call takes as a
-stage sees it (95,000 a second), 4 are what the table measures; the rest is fresh variables,
-checks and the pipe.
+Other bindings of QuickJS, on the same batches in µs a call: quickjs-ng 4.3, jsbox 0.1 4.4,
+quickjs-bindings 0.1 4.5, cyjs 0.4 4.7, python-quickjs-ng 0.15 5.1, quickjs 1.19 5.2.
 
 One context (a JavaScript world of its own) a script. Every call starts from fresh variables: the
 source is a function that is run anew for each call. A script that alters what is built in (adds to
-`String.prototype`, replaces `Math.round`) or sets variables that it never declared is found out:
-its outcomes are thrown away, its calls run again, and from then on all is put back after each call.
-So a call never sees what another left, as in The Things Stack.
+`String.prototype`, replaces `Math.round`) or sets variables that it never declared is found out
+(`watch.js`): its outcomes are thrown away, its calls run again, and from then on all is put back
+after each call. So a call never sees what another left, as in The Things Stack.
+
+To write a result as JSON costs more than to decode eight bytes; results that are alike therefore
+leave as tables (`table.js`), in half the time.
 
 What only other places offer is there for a script that names it, and for no other, so that the
 guards by `typeof` find what they expect: `Buffer` and `require("buffer")` (ChirpStack), `module`
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
     from pipeline.script.serve import Emit
 
 _DRIVER = Path(__file__).with_name("driver.js").read_text(encoding="utf-8")
+_TABLES = Path(__file__).with_name("table.js").read_text(encoding="utf-8")
+_WATCH = Path(__file__).with_name("watch.js").read_text(encoding="utf-8")
 # Read now, evaluated where a script names it: the confined process cannot open files.
 _BUFFER = Path(__file__).with_name("buffer.js").read_text(encoding="utf-8")
 
@@ -73,6 +77,12 @@ _NAMES = (
 )
 # `ArrayBuffer` is another word.
 _NAMES_BUFFER = re.compile(r"\bBuffer\b|\brequire\(\s*['\"](?:node:)?buffer['\"]\s*\)")
+# What may make an object whose fields are computed when they are read.
+_COMPUTES_FIELDS = re.compile(
+    r"\bget\s+(?:[\w$]+|'[^'\n]*'|\"[^\"\n]*\"|\[[^\]\n]*\])\s*\("
+    r"|\b(?:defineProperty|defineProperties|__defineGetter__|Proxy|create)\b"
+)
+_WORD = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
 _SETS_EXPORTS = re.compile(r"\bmodule\s*\.\s*exports\b|\bexports\s*\.\s*\w")
 _ASKS_FOR_EXPORTS = re.compile(r"\btypeof[\s(]+(?:module|exports)\b")
 
@@ -82,7 +92,10 @@ def _tail(found: Callable[[str], str], which: str = "arguments[0]") -> str:
     cases = (
         f"case {index}:return[{','.join(map(found, names))}];" for index, names in enumerate(_NAMES)
     )
-    return f"\n;switch({which}){{" + "".join(cases) + "}})"
+    # Most scripts have `decodeUplink`, which then needs no list around it.
+    direct = f"case {len(_NAMES)}:return typeof decodeUplink=='function'?decodeUplink:"
+    others = ",".join(map(found, _NAMES[0]))
+    return f"\n;switch({which}){{" + "".join(cases) + f"{direct}[{others}];}}}})"
 
 
 def _declared(name: str) -> str:
@@ -161,7 +174,8 @@ class _World:
             "signed_bytes": engine.signed_bytes,
             "names": _NAMES,
         }
-        driver = context.eval(_DRIVER)(json.dumps(settings))
+        tables = context.eval(_TABLES)(limits["result_bytes_max"])
+        driver = context.eval(_DRIVER)(json.dumps(settings), tables, context.eval(_WATCH))
         pick = context.eval("(function (driver, name) { return driver[name]; })")
         self.load = pick(driver, "load")
         self.run = pick(driver, "run")
@@ -174,10 +188,11 @@ class _World:
         if engine.prelude:
             context.eval(engine.prelude)()
         script = context.eval(head + source + tail)
-        if _NAMES_BUFFER.search(source):
-            pick(driver, "prepare")(script, context.eval(_BUFFER)())
-        else:
-            pick(driver, "prepare")(script)
+        offered = (context.eval(_BUFFER)(),) if _NAMES_BUFFER.search(source) else ()
+        # What is around a script that was translated may name what it does not.
+        words = "" if engine.prelude else json.dumps(sorted(set(_WORD.findall(source))))
+        is_computing = bool(_COMPUTES_FIELDS.search(source))
+        pick(driver, "prepare")(script, words, "normalizeUplink" in source, is_computing, *offered)
 
     def has_jobs(self) -> bool:
         """Whether the script left promises behind; tells by starting one, so drop the world."""

@@ -23,6 +23,7 @@ import orjson
 from pipeline.errors import RetryableError
 from pipeline.script.frames import ANSWER, LENGTHS
 from pipeline.script.limits import ScriptLimits
+from pipeline.script.tables import Part, part_of
 
 Loss = Literal["time", "killed", "crashed", "stalled"]
 _MODULE = "pipeline.script.serve"
@@ -81,7 +82,7 @@ class ScriptProcess:
         os.set_blocking(self._answers, False)
         self._received = bytearray()
         self.frame_bytes = 0
-        """How long the last answer was that `run` gave a list of."""
+        """How long the last answer was that `run` gave, with all of its names."""
         self.frame_cpu_s = 0.0
         """How much CPU time the child had used for it, as it says."""
         try:
@@ -95,10 +96,8 @@ class ScriptProcess:
                 code="script_engine",
             ) from None
 
-    def run(
-        self, header: dict[str, Any], source: bytes, arguments: bytes
-    ) -> Iterator[list[dict[str, Any]]]:
-        """Yield lists of the next outcomes until there are `header["count"]`.
+    def run(self, header: dict[str, Any], source: bytes, arguments: bytes) -> Iterator[Part]:
+        """Yield the next outcomes until there are `header["count"]`.
 
         ChildLostError: no more will come. Whoever leaves before the last one loses the process:
         what it still had to say would be taken for the next answer.
@@ -109,23 +108,20 @@ class ScriptProcess:
             lengths = LENGTHS.pack(len(head), len(source), len(arguments))
             self._write(lengths + head + source + arguments)
             while left:
-                outcomes = self._outcomes(self._read_frame(self._stall_time()), left)
-                left -= len(outcomes)
-                yield outcomes
+                part = self._part(self._read_frame(self._stall_time()), left)
+                left -= len(part.values)
+                yield part
         finally:
             if left:
                 self.end()
 
-    def _outcomes(self, frame: bytes, count_max: int) -> list[dict[str, Any]]:
+    def _part(self, frame: bytes, count_max: int) -> Part:
         try:
-            outcomes = orjson.loads(frame)
-        except orjson.JSONDecodeError:
+            part = part_of(orjson.loads(frame), count_max)
+        except ValueError:  # also of what is no JSON
             raise ChildLostError("crashed") from None
-        if not isinstance(outcomes, list) or not 0 < len(outcomes) <= count_max:
-            raise ChildLostError("crashed")
-        if set(map(type, outcomes)) != {dict}:
-            raise ChildLostError("crashed")
-        return outcomes
+        self.frame_bytes += part.left_out
+        return part
 
     @property
     def is_ended(self) -> bool:

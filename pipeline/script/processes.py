@@ -25,6 +25,7 @@ from pipeline.ports import Script, ScriptCall
 from pipeline.script.limits import ScriptLimits
 from pipeline.script.process import ChildLostError
 from pipeline.script.seats import Seat, Seats
+from pipeline.script.tables import Part
 
 # How often a call may be running when its child is killed from outside, before it is taken for
 # the cause (the kernel kills a process for want of memory so).
@@ -188,11 +189,11 @@ class ScriptProcesses:
             try:
                 process = seat.process()
                 header = self._header(group, len(waiting), careful=careful)
-                for outcomes in process.run(header, group.source, text):
+                for part in process.run(header, group.source, text):
                     group.budget.result_bytes -= process.frame_bytes
                     group.budget.cpu_s -= process.frame_cpu_s
-                    self._take(group, waiting[done : done + len(outcomes)], outcomes)
-                    done += len(outcomes)
+                    self._take(group, waiting[done : done + len(part.values)], part)
+                    done += len(part.values)
                     begun = monotonic()
                     if group.is_spent() and done < len(waiting):
                         break
@@ -214,14 +215,14 @@ class ScriptProcesses:
             if waiting:
                 text = _arguments(group.calls, waiting)
 
-    def _take(self, group: _Group, indexes: list[int], outcomes: list[dict[str, Any]]) -> None:
+    def _take(self, group: _Group, indexes: list[int], part: Part) -> None:
         results = group.results
-        for index, outcome in zip(indexes, outcomes, strict=True):
+        for index, value in zip(indexes, part.values, strict=True):
+            results[index] = value
+        for place, outcome in part.others:
             if "error" in outcome:
-                result = results[index] = _result(group.script, outcome)
+                result = results[indexes[place]] = _result(group.script, outcome)
                 group.overruns -= _is_overrun(result)
-            else:
-                results[index] = outcome.get("value")
             if self._console is not None:
                 _listen(group.script, outcome.get("console"), self._console)
 

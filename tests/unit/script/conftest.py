@@ -13,6 +13,7 @@ import pytest
 from pipeline.script import javascript, lua, tbel_engine
 from pipeline.script.frames import Request
 from pipeline.script.limits import ScriptLimits
+from pipeline.script.tables import part_of
 
 Run = Callable[..., list[dict[str, Any]]]
 
@@ -44,7 +45,13 @@ class EngineRun:
         self.parts = []
         request = Request(header, source.encode(), json.dumps(given).encode())
         self.engine.run(request, self.parts.append)
-        return [outcome for part in self.parts for outcome in json.loads(part)]
+        left = len(given)
+        outcomes: list[dict[str, Any]] = []
+        for frame in self.parts:
+            part = part_of(json.loads(frame), left - len(outcomes))
+            others = dict(part.others)
+            outcomes += (others.get(n, {"value": each}) for n, each in enumerate(part.values))
+        return outcomes
 
     def value(self, source: str, *arguments: dict[str, Any], **more: Any) -> Any:
         """Run one call and return its value."""

@@ -20,6 +20,7 @@ from pipeline.metrics import Registry
 from pipeline.ports import Script, ScriptCall
 from pipeline.script import ScriptLimits, ScriptProcesses, process
 from pipeline.script.process import ChildLostError, Loss, ScriptProcess
+from pipeline.script.tables import Part, part_of
 
 ECHO = Script("echo.js", "javascript", "function decodeUplink(i) { return {data: {n: i.fPort}} }")
 # A loop of the engine's own, which its clock does not reach: only the kernel's does.
@@ -95,11 +96,12 @@ class FakeSeat:
     def process(self) -> FakeSeat:
         return self
 
-    def run(self, header: dict[str, Any], source: bytes, text: bytes) -> Iterator[list[Any]]:
+    def run(self, header: dict[str, Any], source: bytes, text: bytes) -> Iterator[Part]:
         numbers = [argument["fPort"] for argument in json.loads(text)]
         assert header["count"] == len(numbers)
         self.requests.append((header["careful"], numbers))
-        return self.behave(header["careful"], numbers)
+        for outcomes in self.behave(header["careful"], numbers):
+            yield part_of(outcomes, len(numbers))
 
     def lose(self, lost: ChildLostError) -> None:
         self.lost.append(lost.reason)
