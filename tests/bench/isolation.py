@@ -1,22 +1,27 @@
 """What a sink feels when others are dead, slow, or answer 10 GB: its p99 while they are, and not.
 
-    python -m tests.bench.isolation [--rate 100] [--seconds 4] [--rounds 8]
+    python -m tests.bench.isolation [--rate 100] [--seconds 2.5] [--rounds 8]
 
 `http` sinks on the embedded log, the real worker, real sockets, receivers in a process of their
 own: nobody listens (`dead`), a byte a second of the answer's head (`slow`), a head at once and
 then a byte a second (`drip`), 10 GB as fast as they are taken (`flood`). Each gets as many
-deliveries as the good one. Beside it, at the same time and in processes of its own, runs the same
-with four others that are well, so that whatever else the machine does delays both.
+deliveries as the good one.
+
+A round is one run beside these and one beside four others that are well, one after the other, each
+in a process of its own; which comes first alternates, so that what else the machine does, and that
+it does more or less of it as time goes on, falls on both alike. The medians of all rounds count.
+How far two runs of one kind are apart says what the machine's unrest is. Two minutes.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -63,27 +68,37 @@ def _once(names: tuple[str, ...], rate: float, seconds: float) -> float:
 
 def rounds_of(rate: float, seconds: float, rounds: int) -> Iterator[tuple[float, float]]:
     """Yield the p99 beside well ones and beside bad ones, round by round."""
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as processes:
-        for _ in range(rounds):
-            both = [processes.submit(_once, names, rate, seconds) for names in (WELL, BAD)]
-            well, bad = (one.result() for one in both)
-            yield well, bad
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as processes:
+        for number in range(rounds):
+            order = (WELL, BAD) if number % 2 == 0 else (BAD, WELL)
+            found = {
+                names: processes.submit(_once, names, rate, seconds).result() for names in order
+            }
+            yield found[WELL], found[BAD]
+
+
+def unrest(values: Sequence[float]) -> float:
+    """Return by which part runs of one kind differ from the one before, in the middle."""
+    return statistics.median(
+        abs(later / earlier - 1) for earlier, later in itertools.pairwise(values)
+    )
 
 
 def main() -> None:
     """Measure and say."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rate", type=float, default=100)
-    parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=2.5)
+    parser.add_argument("--rounds", type=int, default=8, help="two or more")
     asked = parser.parse_args()
-    found = list(rounds_of(asked.rate, asked.seconds, asked.rounds))
-    well, bad = (statistics.median(column) for column in zip(*found, strict=True))
-    change = statistics.median(second / first for first, second in found)
+    found = list(rounds_of(asked.rate, asked.seconds, max(2, asked.rounds)))
+    wells, bads = zip(*found, strict=True)
+    well, bad = statistics.median(wells), statistics.median(bads)
     sys.stdout.write(
-        f"{asked.rate:g} deliveries a second to each sink, {asked.rounds} rounds; p99 of the good"
-        f" one: {1_000 * well:.1f} ms while the four others are well, {1_000 * bad:.1f} ms while"
-        f" they are {', '.join(BAD)} (medians; the median change of a round is {change - 1:+.0%})\n"
+        f"{asked.rate:g} deliveries a second to each sink, {len(found)} rounds of {asked.seconds:g}"
+        f" s; p99 of the good one: {1_000 * well:.1f} ms while the four others are well,"
+        f" {1_000 * bad:.1f} ms while they are {', '.join(BAD)} ({bad / well - 1:+.0%}; medians)\n"
+        f"runs of one kind are {unrest(wells):.0%} (well) and {unrest(bads):.0%} (bad) apart\n"
     )
 
 

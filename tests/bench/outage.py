@@ -1,11 +1,12 @@
 """An hour's outage of one sink under full load, and what the other sink feels of it.
 
-    python -m tests.bench.outage [--rate 400] [--outage 60] [--compress 60]
+    python -m tests.bench.outage [--rate 400] [--outage 24] [--compress 150] [--rounds 3]
 
 Two `http` sinks on the embedded log, the real worker, real sockets, receivers in a process of
 their own. One of them goes away for an hour, as retries count it: time is compressed by the
 worker's clock, so that all waits, pauses and their jitter are those of an hour, while the load
-comes at the machine's real pace. Then it is back, and the backlog goes out.
+comes at the machine's real pace. Then it is back, and the backlog goes out; and so again, calm
+times and outages by turns. Times are medians of the rounds, counts are of all of them. Two minutes.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import statistics
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,8 +124,20 @@ async def sinks_of(
 
 
 @dataclass
+class Round:
+    """One outage: how many waited, when the destination was found again, when all had gone out."""
+
+    gone: float
+    back: float
+    backlog: int
+    drained: float = 0.0
+
+
+@dataclass
 class Figures:
-    """What was seen. Times in real seconds; `p99_s` of the other sink: before, while, after."""
+    """What was seen. Counts are of all rounds, times medians of them, in real seconds;
+    `p99_s` of the other sink: before an outage, while, after.
+    """
 
     sent: int
     lost: int
@@ -154,9 +168,9 @@ def out_of_order(got: Got) -> int:
 
 
 async def measure(
-    folder: Path, *, rate: float, before_s: float, outage_s: float, compress: float
+    folder: Path, *, rate: float, before_s: float, outage_s: float, compress: float, rounds: int = 1
 ) -> Figures:
-    """Run it once. The log is on the disk below `folder`."""
+    """Run it. The log is on the disk below `folder`."""
     with (
         Receivers() as receivers,
         SqliteLog.open(folder / "log.db", LogSettings(), Registry(), wall_clock_ms) as log,
@@ -165,44 +179,64 @@ async def measure(
         clock = CompressedClock(compress)
         async with sinks_of(log, ports, clock, 0.2 * compress):
             load = Load(log, list(ports), rate)
-            await load.run(before_s)
-            await receivers.tell("close", "switch")
-            gone = time.time()
-            await load.run(outage_s)
-            arrived = await receivers.tell("count", "switch")
-            backlog = load.sent - arrived
-            await receivers.tell("open", "switch")
-            back = time.time()
-            # The load goes on while the backlog goes out.
-            while True:
-                await load.run(0.5)
-                arrived = await receivers.tell("count", "switch")
-                if load.sent - arrived < rate / 2:
-                    break
-            drained = time.time()
+            seen = []
+            for _ in range(rounds):
+                await load.run(before_s)
+                seen.append(await _outage(receivers, load, rate, outage_s))
             for name in ports:
                 await _all_came(receivers, name, load.sent)
         switch: Got = await receivers.tell("take", "switch")
         fine: Got = await receivers.tell("take", "fine")
-    first = min(at for *_, at in switch.rows if at > back)
+    return _figures(seen, switch, fine, load.sent)
+
+
+async def _outage(receivers: Receivers, load: Load, rate: float, outage_s: float) -> Round:
+    """Let the destination be away, and come back; the load goes on until the backlog is gone."""
+    await receivers.tell("close", "switch")
+    gone = time.time()
+    await load.run(outage_s)
+    backlog = load.sent - await receivers.tell("count", "switch")
+    await receivers.tell("open", "switch")
+    one = Round(gone, time.time(), backlog)
+    while load.sent - await receivers.tell("count", "switch") >= rate / 2:
+        await load.run(0.5)
+    one.drained = time.time()
+    return one
+
+
+def _figures(rounds: list[Round], switch: Got, fine: Got, sent: int) -> Figures:
     numbers = [number for number, *_ in switch.rows]
-    delays = [(sent, arrived - sent) for *_, sent, arrived in fine.rows]
+    arrivals = sorted(at for *_, at in switch.rows)
+    firsts = [next(at for at in arrivals if at > one.back) for one in rounds]
+    delays = [(at, arrived - at) for *_, at, arrived in fine.rows]
+    calm = [0.0, *(one.drained for one in rounds)]
     return Figures(
-        sent=load.sent,
-        lost=2 * load.sent - len(set(numbers)) - len({number for number, *_ in fine.rows}),
+        sent=sent,
+        lost=2 * sent - len(set(numbers)) - len({number for number, *_ in fine.rows}),
         doubled=len(numbers) - len(set(numbers)),
         out_of_order=out_of_order(switch) + out_of_order(fine),
-        backlog=backlog,
-        noticed_s=first - back,
-        drain_s=drained - first,
-        first_100_ms=sum(first <= at < first + 0.1 for *_, at in switch.rows),
+        backlog=round(statistics.median(one.backlog for one in rounds)),
+        noticed_s=_middle(first - one.back for first, one in zip(firsts, rounds, strict=True)),
+        drain_s=_middle(one.drained - first for first, one in zip(firsts, rounds, strict=True)),
+        first_100_ms=max(sum(first <= at < first + 0.1 for at in arrivals) for first in firsts),
         at_once_max=switch.at_once_max,
         p99_s=(
-            p99([delay for sent, delay in delays if sent < gone]),
-            p99([delay for sent, delay in delays if gone <= sent < back]),
-            p99([delay for sent, delay in delays if back <= sent < drained]),
+            _p99_of(delays, [(calm[n], one.gone) for n, one in enumerate(rounds)]),
+            _p99_of(delays, [(one.gone, one.back) for one in rounds]),
+            _p99_of(delays, [(one.back, one.drained) for one in rounds]),
         ),
     )
+
+
+def _p99_of(delays: list[tuple[float, float]], spans: list[tuple[float, float]]) -> float:
+    """Return the median of the p99 of some spans of time."""
+    return _middle(
+        p99([delay for at, delay in delays if begin <= at < end]) for begin, end in spans
+    )
+
+
+def _middle(values: Iterable[float]) -> float:
+    return statistics.median(values)
 
 
 async def _all_came(receivers: Receivers, name: str, sent: int) -> None:
@@ -216,8 +250,8 @@ def say(figures: Figures, asked: argparse.Namespace) -> None:
     hour_s = asked.outage * asked.compress
     before, during, after = (f"{1_000 * value:.0f} ms" for value in figures.p99_s)
     sys.stdout.write(
-        f"{figures.sent:,} deliveries to each of two sinks, {asked.rate:g} a second; one was away"
-        f" for {asked.outage:g} s, as long as {hour_s / 60:.0f} minutes to its retries\n"
+        f"{figures.sent:,} deliveries to each of two sinks, {asked.rate:g} a second; {asked.rounds}"
+        f" times one was away for {asked.outage:g} s, {hour_s / 60:.0f} minutes to its retries\n"
         f"lost {figures.lost}, out of order {figures.out_of_order}, sent twice {figures.doubled}\n"
         f"backlog {figures.backlog:,}; noticed {figures.noticed_s * asked.compress:.0f} s of that"
         f" hour after it was back; drained in {figures.drain_s:.1f} s"
@@ -233,9 +267,10 @@ def main() -> None:
     """Measure and say."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rate", type=float, default=400)
-    parser.add_argument("--before", type=float, default=15)
-    parser.add_argument("--outage", type=float, default=60, help="real seconds")
-    parser.add_argument("--compress", type=float, default=60, help="60: an hour is a minute")
+    parser.add_argument("--before", type=float, default=8)
+    parser.add_argument("--outage", type=float, default=24, help="real seconds")
+    parser.add_argument("--compress", type=float, default=150, help="60: an hour is a minute")
+    parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = uvloop.run(
@@ -245,6 +280,7 @@ def main() -> None:
                 before_s=asked.before,
                 outage_s=asked.outage,
                 compress=asked.compress,
+                rounds=asked.rounds,
             )
         )
     say(figures, asked)

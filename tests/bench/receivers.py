@@ -113,7 +113,8 @@ class House:
 
         def answer(request: Requests) -> None:
             self._at_once[name] -= 1
-            request.transport.write(OK)
+            if not request.transport.is_closing():
+                request.transport.write(OK)
 
         return mood
 
