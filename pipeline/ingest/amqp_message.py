@@ -10,13 +10,13 @@ from typing import Any
 
 import orjson
 
-from pipeline.model.http import Request
+from pipeline.model.http import SOURCE_KEY, Request
 from pipeline.rulebook.amqp_keys import named_words
 
 HEADERS_MAX = 50
 HEADER_NAME_LENGTH_MAX = 100
 HEADER_LENGTH_MAX = 1_024
-_NEVER_KEPT = frozenset({"authorization", "cookie", "x-api-key"})
+_NEVER_KEPT = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", SOURCE_KEY})
 _PROPERTIES = (
     "content_type", "content_encoding", "message_id", "correlation_id", "reply_to", "type",
     "app_id", "user_id", "timestamp", "priority",

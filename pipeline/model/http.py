@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+SOURCE_KEY = "funicular-source-key"
+"""The header by which a source tells a message from all others that it brings: the same when it
+brings one again. Where a dialect has no repeat key of its own for a message, this is it."""
+
 
 class Request(msgspec.Struct, frozen=True):
     """What arrived at a door, whatever the transport. Header names are lower case."""

@@ -1,4 +1,4 @@
-"""Routing keys of AMQP 0-9-1: what a key says of a device, and the key of a downlink.
+"""Routing keys of AMQP 0-9-1, addresses of 1.0: what they say of devices, where downlinks go.
 
 In: keys as `plant.north.1A2B.up`, templates as `plant.{line}.{device_id}.{kind}`. Out: names from a
 key's words, topics of dialects that MQTT carries, binding keys, keys to publish with. A word has no
@@ -19,6 +19,7 @@ RESERVED = ("exchange", "routing_key")
 """What a message's query says of itself."""
 DOWNLINK_NAMES = ("device", "device_id", "dev_eui", "application_id")
 """What may stand in braces in a downlink's key."""
+_DOTS = frozenset({".", ".."})
 _NAME = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
 
@@ -85,13 +86,34 @@ def downlink_key(template: str, downlink: Downlink, link: Link) -> str:
     """Return the key of a downlink. MessageError `no_link`: a name is missing or cannot be a
     word.
     """
-    values = {
+    values = _values(downlink, link)
+    return _checked(_NAME.sub(lambda match: _word(values[match[1]]), template))
+
+
+def downlink_address(template: str, downlink: Downlink, link: Link) -> str:
+    """Return the address of a downlink over AMQP 1.0. MessageError `no_link`: a name is missing,
+    or would lead to another place.
+    """
+    values = _values(downlink, link)
+    return _NAME.sub(lambda match: _segment(values[match[1]]), template)
+
+
+def _values(downlink: Downlink, link: Link) -> dict[str, str]:
+    return {
         "device": downlink.device,
         "device_id": link.device_id or downlink.device,
         "dev_eui": link.dev_eui,
         "application_id": link.application_id,
     }
-    return _checked(_NAME.sub(lambda match: _word(values[match[1]]), template))
+
+
+def _segment(name: str) -> str:
+    if not name or not name.isprintable() or any(sign in name for sign in "/?#*") or name in _DOTS:
+        raise MessageError(
+            f"{name[:100]!r} cannot be a part of an address: the downlink has no way",
+            code="no_link",
+        )
+    return name
 
 
 def _word(name: str) -> str:

@@ -16,7 +16,7 @@ import orjson
 from pipeline.ingest.door import Door
 from pipeline.ingest.reports import Reports
 from pipeline.ingest.settings import IngestSettings
-from pipeline.ingest.source import connection_models
+from pipeline.ingest.source import Outside, connection_models
 from pipeline.ingest.sources import Sources
 from pipeline.ingest.waiting import Waiting
 from pipeline.integrations.dialect import dialects
@@ -25,6 +25,7 @@ from pipeline.model.delivery import Delivery
 from pipeline.model.downlink import Downlink, State
 from pipeline.model.record import Outgoing
 from pipeline.model.uplink import Link
+from pipeline.ports import Lease
 from pipeline.rulebook.book import Authentication, Integration, Rulebook
 from pipeline.sink.settings import SinkSettings
 from pipeline.sink.transport import Context, Transport, handovers
@@ -67,10 +68,53 @@ class HeldLog:
         ]
 
 
+class Leases:
+    """All leases, held by whoever asks; cursors are kept with the records (`ports.Leases`)."""
+
+    def __init__(self) -> None:
+        self.log = HeldLog()
+        self.cursors: dict[str, Any] = {}
+        self.trouble = ""
+
+    @asynccontextmanager
+    async def hold(self, name: str) -> AsyncIterator[Lease]:
+        yield _Lease(self, name)
+
+    def owner(self, name: str) -> str:
+        return ""
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+class _Lease:
+    valid = True
+
+    def __init__(self, leases: Leases, name: str) -> None:
+        self._leases = leases
+        self._name = name
+
+    async def lost(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async def cursor(self) -> Any:
+        return self._leases.cursors.get(self._name)
+
+    async def append(self, records: Sequence[Outgoing], cursor: Any) -> None:
+        await self._leases.log.append(records)
+        self._leases.cursors[self._name] = cursor
+
+
 class Process:
     """The part of an ingest worker that this is about: a door and its sources, over `log`."""
 
-    def __init__(self, log: Any, *integrations: Integration, worker: str = "w1") -> None:
+    def __init__(
+        self,
+        log: Any,
+        *integrations: Integration,
+        worker: str = "w1",
+        leases: Leases | None = None,
+    ) -> None:
         self.log = log
         self.book = {each.name: each for each in integrations}
         settings = IngestSettings(source_pause_s=0.05, source_pause_s_max=0.2, worker=worker)
@@ -79,7 +123,7 @@ class Process:
                     settings, new_id=lambda: f"id{next(ids)}", now_ms=lambda: NOW_MS)  # fmt: skip
         self.bugs: list[BaseException] = []
         self.sources = Sources(door, log, self.rulebooks, settings, now_ms=lambda: NOW_MS,
-                               on_bug=self.bugs.append)  # fmt: skip
+                               on_bug=self.bugs.append, outside=Outside(leases))  # fmt: skip
 
     def rulebooks(self) -> dict[str, Rulebook]:
         return {"acme": Rulebook("acme", Path(), "v1", self.book, {}, {}, {})}

@@ -1,0 +1,141 @@
+"""The transport of downlinks of integrations over AMQP 1.0: sent to an address, and accepted there;
+or posted, where the integration says no address.
+
+In: `delivery.<tenant>.downlink-<integration>`. Out: durable messages with the downlink's id as
+`message-id`, of one device one after the other. For Azure IoT Hub the address is
+`/messages/devicebound`, and `to` names the device.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Any, ClassVar
+
+from pydantic import SecretStr
+
+from pipeline.amqp1_client import Connection, ServerError, connected
+from pipeline.errors import MessageError
+from pipeline.integrations.dialect import OverMqtt
+from pipeline.integrations.http import HttpOptions
+from pipeline.model.delivery import Delivery
+from pipeline.model.downlink import Downlink
+from pipeline.model.mqtt import Publication
+from pipeline.model.uplink import Link
+from pipeline.rulebook.amqp1_server import Amqp1Downlinks
+from pipeline.rulebook.amqp_keys import downlink_address
+from pipeline.rulebook.book import Integration
+from pipeline.sink.batches import one_by_one, refused
+from pipeline.sink.downlinks import DownlinkTransport
+from pipeline.sink.transport import DELIVERED, Context, Result, Transport, Verdict
+
+_NO_LINK = Link()
+_NOWHERE = SecretStr("https://none.invalid/")
+"""The dialect `http` makes the bodies; the address is not used."""
+
+
+class Amqp1DownlinkTransport:
+    """See `transport.Transport`. One connection; made anew once it is lost."""
+
+    def __init__(self, integration: Integration, context: Context, way: Amqp1Downlinks) -> None:
+        settings = context.settings
+        self._integration = integration
+        self._dialect: Any = integration.dialect
+        self._config = integration.connection
+        self._way = way
+        self.deliveries_max = 1
+        self.concurrency = settings.downlink_concurrency
+        self.retry = settings.downlink_retry
+        self._connecting = asyncio.Lock()
+        self._open: tuple[Connection, AsyncExitStack] | None = None
+
+    async def open(self) -> None:
+        """Connect. ServerError: not now."""
+        await self._connection()
+
+    async def _connection(self) -> Connection:
+        async with self._connecting:
+            if self._open is not None and not self._open[0].ended:
+                return self._open[0]
+            await self.close()
+            integration = self._integration
+            own = self._config.container_of(integration.tenant, integration.name)
+            async with AsyncExitStack() as making:
+                made = await making.enter_async_context(connected(self._config, f"{own}-down"))
+                self._open = made, making.pop_all()
+            return made
+
+    async def close(self) -> None:
+        """Disconnect."""
+        opened, self._open = self._open, None
+        if opened is not None:
+            await opened[1].aclose()
+
+    async def deliver(self, batch: Sequence[Delivery]) -> list[Result]:
+        """Send each, in order; past one that is postponed, none is tried."""
+        return await one_by_one(batch, self._hand_over)
+
+    async def _hand_over(self, delivery: Delivery) -> Result:
+        if delivery.downlink is None:
+            return Result(Verdict.REFUSED, "no_downlink", "the delivery holds no downlink")
+        try:
+            address, data, reference = self._made(delivery.downlink, delivery.link or _NO_LINK)
+        except MessageError as error:
+            return refused(error)
+        try:
+            connection = await self._connection()
+        except ServerError as error:
+            return Result(Verdict.POSTPONED, "connect", error.message)
+        try:
+            outcome = await connection.send(address, data)
+        except ServerError as error:
+            return Result(Verdict.POSTPONED, "broker", error.message, uncertain=True)
+        if outcome.accepted:
+            detail = {"reference": reference} if reference else {}
+            return Result(Verdict.DELIVERED, detail=detail) if detail else DELIVERED
+        if outcome.again:
+            return Result(Verdict.POSTPONED, "released", outcome.said)
+        return Result(Verdict.REFUSED, "rejected", f"the server refuses it: {outcome.said}")
+
+    def _made(self, downlink: Downlink, link: Link) -> tuple[str, bytes, str]:
+        from proton import Message, symbol  # noqa: PLC0415 - an extra
+
+        options, way = self._integration.options, self._way
+        subject = reference = ""
+        if isinstance(self._dialect, OverMqtt):
+            published: Publication = self._dialect.publication(downlink, link, options)
+            body, content_type = published.payload, "application/json"
+            subject, reference = published.topic, published.reference
+        else:
+            if isinstance(options, HttpOptions):  # `check` lets no other come here
+                options = options.model_copy(update={"downlink_url": _NOWHERE})
+            call = self._dialect.send(downlink, link, options)
+            body = call.body
+            content_type = call.headers.get("content-type", "application/octet-stream")
+        message = Message(
+            body=body,
+            inferred=True,  # the body is bytes, and no value of a type
+            durable=True,
+            id=downlink.id,
+            address=downlink_address(way.to, downlink, link) or None,
+            subject=subject or None,
+            properties=dict(way.properties) or None,
+        )
+        message.content_type = symbol(content_type)
+        return downlink_address(way.address, downlink, link), message.encode(), reference
+
+
+class _Handover:
+    """See `transport.HandoverType`."""
+
+    name: ClassVar[str] = "amqp1"
+
+    def __call__(self, integration: Integration, context: Context) -> Transport:
+        way = integration.connection.way_down()
+        if way is None:
+            return DownlinkTransport(integration, context)
+        return Amqp1DownlinkTransport(integration, context, way)
+
+
+HANDOVER = _Handover()
