@@ -9,7 +9,7 @@ from hashlib import blake2b
 import msgspec
 
 from pipeline.errors import MessageError
-from pipeline.model.http import Request
+from pipeline.model.http import SOURCE_KEY, Request
 from pipeline.model.record import (
     CE_ID,
     CE_INTEGRATION,
@@ -79,10 +79,24 @@ def read(work: Received, books: Mapping[str, Rulebook], default: str = "") -> Ru
             integration=name,
         )
     work.book, work.integration = book, integration
-    work.uplinks = integration.dialect.read(
-        request_of(record), integration.options, integration.device_template
-    )
+    request = request_of(record)
+    key = request.headers.get(SOURCE_KEY, "")
+    if key:
+        kept = {name: text for name, text in request.headers.items() if name != SOURCE_KEY}
+        request = msgspec.structs.replace(request, headers=kept)
+    uplinks = integration.dialect.read(request, integration.options, integration.device_template)
+    work.uplinks = _known_by(key, uplinks) if key else uplinks
     return book
+
+
+def _known_by(key: str, uplinks: list[Uplink]) -> list[Uplink]:
+    """Return uplinks that are known again by what their source says, where their dialect cannot
+    tell; each of several by its place.
+    """
+    return [
+        up if up.repeat_key else msgspec.structs.replace(up, repeat_key=f"{key}#{index}")
+        for index, up in enumerate(uplinks)
+    ]
 
 
 def _find(

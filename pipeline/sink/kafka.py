@@ -7,20 +7,18 @@ idempotent producer, so that the client's own repeats write none twice. Partitio
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator
 
 from pipeline.errors import MessageError, RetryableError
 from pipeline.model.delivery import Delivery
 from pipeline.model.record import CONTENT_TYPE
-from pipeline.rulebook.tls import TlsConfig, tls_context
+from pipeline.rulebook.kafka_cluster import KafkaClusterConfig
 from pipeline.sink.batches import in_order, make_all, merge, refused, too_large
 from pipeline.sink.formats.format import PLAIN, Format
-from pipeline.sink.library import check_library
 from pipeline.sink.naming import Name, check_name
 from pipeline.sink.retry import ByteCount, RetryConfig, Seconds
 from pipeline.sink.transport import DELIVERED, Context, Result, Verdict
@@ -33,17 +31,7 @@ _TOPIC_SIGNS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01
 OVERHEAD_BYTES = 512  # of a record's and batch's own fields, beside key, value and headers
 
 
-class SaslConfig(BaseModel):
-    """`sasl:` of a Kafka sink."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
-    user: str = Field(min_length=1, max_length=256)
-    password: SecretStr
-
-
-class KafkaConfig(BaseModel):
+class KafkaConfig(KafkaClusterConfig):
     """A topic of a Kafka: `sinks/<name>.yaml`.
 
     ```yaml
@@ -62,12 +50,6 @@ class KafkaConfig(BaseModel):
     Key: the device. Headers: `id`, `content-type`, or CloudEvents' attributes as `ce_…`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    servers: str = Field(min_length=1, max_length=4_096)
-    security: Literal["plaintext", "tls"] = "plaintext"
-    tls: TlsConfig | None = None
-    sasl: SaslConfig | None = None
     topic: str = Field(min_length=1, max_length=TOPIC_LENGTH_MAX)
     compression: Literal["none", "gzip", "lz4", "snappy", "zstd"] = "none"
     format: Format = PLAIN
@@ -83,13 +65,6 @@ class KafkaConfig(BaseModel):
         if not _is_topic(topic.replace("{", "").replace("}", "")):
             raise ValueError("a topic is made of letters, digits, `.`, `_` and `-`")
         return topic
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> Self:
-        check_library("aiokafka", "kafka")
-        if self.tls is not None and self.security != "tls":
-            raise ValueError("`tls` needs `security: tls`")
-        return self
 
 
 class _Made(msgspec.Struct, frozen=True):
@@ -123,14 +98,13 @@ class KafkaSink:
 
         config = self._config
         producer = AIOKafkaProducer(
-            bootstrap_servers=config.servers,
             client_id="funicular-sink",
             acks="all",
             enable_idempotence=True,
             compression_type=None if config.compression == "none" else config.compression,
             max_request_size=config.bytes_max + OVERHEAD_BYTES,
             request_timeout_ms=round(config.timeout * 1_000),
-            **self._security(),
+            **config.client_options(),
         )
         try:
             async with asyncio.timeout(config.timeout):
@@ -141,20 +115,6 @@ class KafkaSink:
                 raise
             raise not_now from None
         self._producer = producer
-
-    def _security(self) -> dict[str, Any]:
-        config = self._config
-        secure = config.security == "tls"
-        context: ssl.SSLContext | None = tls_context(config.tls) if secure else None
-        if config.sasl is None:
-            return {"security_protocol": "SSL" if secure else "PLAINTEXT", "ssl_context": context}
-        return {
-            "security_protocol": "SASL_SSL" if secure else "SASL_PLAINTEXT",
-            "ssl_context": context,
-            "sasl_mechanism": config.sasl.mechanism,
-            "sasl_plain_username": config.sasl.user,
-            "sasl_plain_password": config.sasl.password.get_secret_value(),
-        }
 
     async def close(self) -> None:
         """Disconnect; what is under way is given up."""

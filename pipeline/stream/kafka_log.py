@@ -9,11 +9,11 @@ reader's commit appends is there before the position moves, and may be there twi
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from pipeline.errors import ClosedError, RetryableError, UsageError
+from pipeline.kafka_consumer import quiet
 from pipeline.model.dead_letter import DEAD_LETTER_TOPIC
 from pipeline.model.record import Outgoing
 from pipeline.stream.kafka_reader import KafkaReader
@@ -40,10 +40,7 @@ class KafkaLog:
 
         RetryableError: no broker answered in `connect_timeout_s`. UsageError: topics are missing.
         """
-        noisy = logging.getLogger("aiokafka")
-        if noisy.level == logging.NOTSET:
-            # It says each failed try, many a second; we say when that begins and ends.
-            noisy.setLevel(logging.CRITICAL)
+        quiet()
         await self._writer.start()
         asked = list(topics)
         found = await asyncio.gather(

@@ -9,13 +9,12 @@ is thrown away and another one goes on from the same place.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import (
     CommitFailedError,
     ConsumerStoppedError,
@@ -24,16 +23,13 @@ from aiokafka.errors import (
 )
 
 from pipeline.errors import ClosedError, RetryableError
+from pipeline.kafka_consumer import POLL_INTERVAL_MAX_MS, only_our_cancellation, sticky, stop
 from pipeline.model.record import Outgoing, Record
 from pipeline.ports import Holder
 from pipeline.stream.kafka_records import record_of
 from pipeline.stream.kafka_settings import KafkaSettings
 
 POLL_S = 0.5
-# A sink that waits for its destination reads nothing for hours, and must stay in its group;
-# whether the process lives is told by heartbeats.
-POLL_INTERVAL_MAX_MS = 2**31 - 1
-STOP_S = 5.0
 _FAULTS = (KafkaError, ConsumerStoppedError, OSError, TimeoutError)
 
 _log = structlog.get_logger(__name__)
@@ -91,7 +87,7 @@ class KafkaReader:
         `connect_timeout_s`.
         """
         try:
-            with _only_our_cancellation():
+            with only_our_cancellation():
                 async with asyncio.timeout(self._settings.connect_timeout_s):
                     await self._open()
                     await self._steady.wait()
@@ -110,7 +106,7 @@ class KafkaReader:
         delay_s = self._settings.retry_first_s
         while not self._ended:
             try:
-                with _only_our_cancellation():
+                with only_our_cancellation():
                     records = await self._fetch(records_max)
                     if not records:
                         await self._look_after()
@@ -173,7 +169,7 @@ class KafkaReader:
         self._steady.set()
         self._on_end(self)
         if consumer is not None:
-            await _stop(consumer)
+            await stop(consumer)
 
     # Reading
 
@@ -245,11 +241,9 @@ class KafkaReader:
         settings = self._settings
         options = settings.aiokafka()
         if self.group is not None:
-            # aiokafka keeps what a member has in the assignor's class: a class for each reader.
-            sticky = type("Sticky", (StickyPartitionAssignor,), {})
             options |= {
                 "group_id": settings.group(self.group),
-                "partition_assignment_strategy": (sticky,),
+                "partition_assignment_strategy": sticky(),
                 "session_timeout_ms": round(settings.session_timeout_s * 1_000),
                 "heartbeat_interval_ms": round(settings.heartbeat_s * 1_000),
                 "rebalance_timeout_ms": round(settings.rebalance_timeout_s * 1_000),
@@ -272,7 +266,7 @@ class KafkaReader:
                     topic = settings.topic(self.topic)
                     consumer.subscribe([topic], listener=_Listener(self, consumer))
         except BaseException:
-            await _stop(consumer)
+            await stop(consumer)
             raise
         self._moved_s = asyncio.get_running_loop().time()
         return consumer
@@ -302,7 +296,7 @@ class KafkaReader:
         consumer, self._consumer = self._consumer, None
         self._steady.clear()
         if consumer is not None:
-            await _stop(consumer)
+            await stop(consumer)
 
     def _say(self, trouble: str) -> None:
         """Log a change from working to not working, and back."""
@@ -379,7 +373,7 @@ class KafkaReader:
                 return
             places = {self._place(partition): at for partition, at in wanted.items()}
             try:
-                with _only_our_cancellation():
+                with only_our_cancellation():
                     async with asyncio.timeout(self._settings.commit_timeout_s):
                         await consumer.commit(places)
             except (CommitFailedError, IllegalStateError):
@@ -407,32 +401,3 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         partitions = frozenset(place.partition for place in assigned)
         await self._reader.assigned(self._consumer, partitions)
-
-
-@contextmanager
-def _only_our_cancellation() -> Iterator[None]:
-    """Turn a cancellation that nobody asked for into a fault.
-
-    aiokafka cancels tasks of its own and awaits them; where the wrong step of such a task is hit,
-    the cancellation reaches whoever called, who then would end without a word.
-    """
-    try:
-        yield
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise KafkaError("the client cancelled itself") from None
-
-
-async def _stop(consumer: AIOKafkaConsumer) -> None:
-    """Stop a client, whatever state it is in."""
-    stopping = asyncio.create_task(consumer.stop())
-    await asyncio.wait({stopping}, timeout=STOP_S)
-    if not stopping.done() or stopping.cancelled() or stopping.exception() is not None:
-        stopping.cancel()
-        _log.info("A consumer did not stop by itself.")
-        # Its connections would stay open, and its tasks go on.
-        parts = (consumer._fetcher, consumer._client)  # noqa: SLF001 - there is no other way
-        closing = [part.close() for part in parts if part is not None]
-        await asyncio.gather(stopping, *closing, return_exceptions=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
@@ -16,7 +17,7 @@ from pipeline.errors import RetryableError, ScriptError
 from pipeline.integrations.dialect import dialects
 from pipeline.model.downlink import State
 from pipeline.model.event import DeviceMessage, DownlinkReport, Window
-from pipeline.model.http import Request
+from pipeline.model.http import SOURCE_KEY, Request
 from pipeline.model.record import Record
 from pipeline.model.reply import Reply
 from pipeline.ports import ScriptCall
@@ -85,6 +86,28 @@ def test_the_repeat_key_travels(world: Any, first_byte: Decoder) -> None:
 
     keys = [record.headers["repeat"] for record in out.event_records]
     assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_source_tells_its_messages_apart(world: Any, first_byte: Decoder) -> None:
+    """Where the dialect has no key of its own the source's is the header; the dialect's goes
+    first; rules see nothing of it.
+    """
+    world.integration("plain", "http", options={"device_query": "key"})
+    world.integration("ns", "ttn_v2", first_byte)
+    told = {SOURCE_KEY: "plant/t/0/7"}
+    uplink = ttn(1)
+    known = msgspec.structs.replace(uplink, headers={**uplink.headers, **told})
+    out = world.run(
+        world.record("plain", http({"t": 1}, query={"key": "d1"})),
+        world.record("plain", Request(b'{"t":1}', query={"key": "d1"}, headers={**JSON, **told})),
+        world.record("ns", uplink),
+        world.record("ns", known),
+    )
+
+    keys = [record.headers.get("repeat") for record in out.event_records]
+    assert keys[:2] == [None, "plant/t/0/7#0"]
+    assert keys[2] == keys[3] != "plant/t/0/7#0"
+    assert SOURCE_KEY not in out.events[1].metadata["headers"]
 
 
 def test_the_script_is_told_what_it_needs(world: Any) -> None:

@@ -107,6 +107,7 @@ def test_a_missing_library_is_said(name: str, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(library, "find_spec", without)
     monkeypatch.setattr("pipeline.rulebook.mqtt_broker.find_spec", without)
+    monkeypatch.setattr("pipeline.rulebook.kafka_cluster.find_spec", without)
     with pytest.raises(ValidationError) as found:
         transports()[name].Config.model_validate(SECRETS[name])
 
