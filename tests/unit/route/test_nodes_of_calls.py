@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.model.downlink import State
-from pipeline.model.event import CallEnded, DownlinkReport, Forget
+from pipeline.model.event import CallEnded, DownlinkReport, Forget, Window
 from pipeline.model.record import TRACE_ID
 from pipeline.model.uplink import Report
 from pipeline.route.limits import Limits
@@ -291,6 +291,22 @@ def test_next_uplink_is_the_reply_by_default() -> None:
     made = [*says(bench, 2, x=1).bodies, *says(bench, 3, x=2).bodies]
 
     assert [body[1] for body in made if body[0] == "reply"] == ["a"]
+
+
+def test_uplink_that_carries_the_call_is_no_reply() -> None:
+    """A call that nobody's answer has carried yet, as one that a timer began, leaves in the answer
+    to the next uplink; the one after that is the reply.
+    """
+    bench = valve("")
+    says(bench, 1, ask="a")  # its own request waits for no answer
+
+    waiting = uplink(2, telemetry={"x": 1}, window=Window("k2"))
+    carried = bench.take(record(waiting))
+    made = bench.take(record(uplink(3, telemetry={"x": 2}, window=Window("k3"))))
+
+    assert [body[0] for body in carried.bodies] == ["seen"]
+    assert [body[0] for body in made.bodies] == ["seen", "reply"]
+    assert made.bodies[1][2]["telemetry"] == {"x": 2}
 
 
 def test_the_message_that_asks_is_no_reply() -> None:
