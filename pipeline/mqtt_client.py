@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RetryableError
 from pipeline.rulebook.mqtt_broker import MqttBrokerConfig
+from pipeline.rulebook.sas import credentials
 from pipeline.rulebook.tls import tls_context
 
 if TYPE_CHECKING:
     import aiomqtt
 
 CLIENT_ID_LENGTH_MAX = 256
+KEEPALIVE_PART = 0.75  # so that a broker counts as lost after 1.5 times `keepalive`
 
 
 class BrokerError(RetryableError):
@@ -44,6 +47,9 @@ def client_of(
     """
     import aiomqtt  # noqa: PLC0415 - an extra
 
+    user, password = config.user, config.password and config.password.get_secret_value()
+    if config.sas is not None:
+        user, password = credentials(config.sas, config.host, client_id, time.time())
     v5 = config.version == "5"
     version = aiomqtt.ProtocolVersion.V5 if v5 else aiomqtt.ProtocolVersion.V311
     kept = session_expiry_s is not None
@@ -54,11 +60,12 @@ def client_of(
     return aiomqtt.Client(
         config.host,
         config.port,
-        username=config.user or None,
-        password=config.password.get_secret_value() if config.password else None,
+        username=user or None,
+        password=password or None,
         identifier=client_id[:CLIENT_ID_LENGTH_MAX],
         protocol=version,
-        keepalive=round(config.keepalive),
+        # The library asks after one such time for a sign of life, and gives up after another.
+        keepalive=max(1, int(config.keepalive * KEEPALIVE_PART)),
         timeout=config.connect_timeout,
         tls_context=_tls(config),
         **session,

@@ -9,6 +9,7 @@ counted.
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Any
 
 from pipeline.model.http import Request
@@ -56,15 +57,22 @@ class MqttSource:
         self._integration = context.integration
         self._dialect: Any = context.integration.dialect  # `dialect.OverMqtt`: `check` saw to it
         self._arrived = _Arrived(config.in_flight_max)
+        self._until_s = math.inf  # when this connection is to be made anew
 
     async def run(self, inlet: Inlet, health: Health) -> None:
-        """See `source.Source`."""
-        self._arrived = _Arrived(self._config.in_flight_max)
+        """See `source.Source`. A connection whose token is about to expire is made anew; the
+        broker keeps what comes meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        sas = self._config.sas
         try:
-            client = self._client()
-            async with connected(client):
-                health.connected(await self._subscribe(client))
-                await self._read(client, inlet)
+            while True:
+                self._arrived = _Arrived(self._config.in_flight_max)
+                self._until_s = math.inf if sas is None else loop.time() + sas.renewed_after_s
+                client = self._client()
+                async with connected(client):
+                    health.connected(await self._subscribe(client))
+                    await self._read(client, inlet)
         except BrokerError as error:
             raise SourceError(error.message) from None
 
@@ -119,8 +127,8 @@ class MqttSource:
     async def _read(self, client: aiomqtt.Client, inlet: Inlet) -> None:
         arrived, most = self._arrived, self._context.batch_max
         messages = aiter(client.messages)
-        while True:
-            batch = [await self._next(messages)]
+        while (first := await self._next(messages)) is not None:
+            batch = [first]
             while len(batch) < most and not arrived.empty():
                 batch.append(arrived.get_nowait())
             await self._hand_over(batch, inlet)
@@ -136,12 +144,19 @@ class MqttSource:
                     " acknowledged; the broker sends them again (`in_flight_max`)"
                 )
 
-    async def _next(self, messages: Any) -> aiomqtt.Message:
-        silence_s = self._config.silence_max
+    async def _next(self, messages: Any) -> aiomqtt.Message | None:
+        """Return the next message; None: the connection has lasted long enough."""
+        silence_s = self._config.silence_max or math.inf
+        now_s = asyncio.get_running_loop().time()
+        if self._until_s <= now_s:
+            return None
+        ends_s = min(now_s + silence_s, self._until_s)
         try:
-            async with asyncio.timeout(silence_s):
+            async with asyncio.timeout_at(None if ends_s == math.inf else ends_s):
                 message: aiomqtt.Message = await anext(messages)
         except TimeoutError:
+            if ends_s == self._until_s:
+                return None
             raise SourceError(f"no message for {silence_s:g} s (`silence_max`)") from None
         return message
 

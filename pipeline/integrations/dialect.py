@@ -149,6 +149,17 @@ class OverMqtt(Protocol):
 
 
 @runtime_checkable
+class KnowsItsBroker(Protocol):
+    """A dialect of a platform whose broker asks for more than a user and a password."""
+
+    def broker_lines(self, variable: str) -> list[str]:
+        """Return the lines below `connection:` of a new integration over MQTT, as
+        `ConnectionConfig.template`.
+        """
+        ...
+
+
+@runtime_checkable
 class Referring(Protocol):
     """A dialect whose network server names a downlink by an id of its own when it takes it."""
 

@@ -19,8 +19,13 @@ from pipeline.rulebook.catalogue import suggest
 from pipeline.rulebook.connection_config import ConnectionConfig
 from pipeline.rulebook.folder import NAME, NAME_RULE
 
-# A template that says what the dialect `mqtt` needs; the user's topics are others.
-_NEEDED = {"mqtt": "  topic: sensors/{device_id}/{kind}   # yours; `{kind}` may be left out"}
+_VARIABLE = "VARIABLE"
+# What a dialect needs besides its connection, to be replaced by what is the user's.
+_NEEDED = {
+    "mqtt": "  topic: sensors/{device_id}/{kind}   # yours; `{kind}` may be left out",
+    "aws_iot": "  topic: dt/{application}/{device_id}/{kind}   # yours",
+    "azure_iot_hub": f'  device_id: "${{env:{_VARIABLE}_DEVICE}}"',
+}
 
 
 def dialect_of(dialects: Mapping[str, Dialect], name: str) -> Dialect:
@@ -69,7 +74,8 @@ def new_integration(
         "# device_type: thermostat     # what chains know its devices by",
         f'# device: "{dialect.device_template}"   # how devices are named; there are {names}',
     ]
-    lines += _options(dialect.options, needed=_NEEDED.get(dialect.name, ""))
+    needed = _NEEDED.get(dialect.name, "").replace(_VARIABLE, variable)
+    lines += _options(dialect.options, needed=needed)
     return "\n".join(lines) + "\n"
 
 

@@ -16,10 +16,11 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.integrations.dialect import Dialect, OverMqtt
+from pipeline.integrations.dialect import Dialect, KnowsItsBroker, OverMqtt
 from pipeline.rulebook.catalogue import Problem
 from pipeline.rulebook.connection_config import ConnectionConfig
 from pipeline.rulebook.duration import Duration
+from pipeline.rulebook.sas import SasConfig
 from pipeline.rulebook.tls import TlsConfig
 
 LIBRARY = "aiomqtt"
@@ -37,7 +38,8 @@ class _Part(BaseModel):
 
 class MqttBrokerConfig(_Part):
     """`server: mqtts://broker.example:8883` (or `mqtt://…`, unencrypted), `user`, `password`,
-    `tls` with certificates of one's own, `version` 3.1.1 or 5.
+    `tls` with certificates of one's own, `version` 3.1.1 or 5. `sas` makes user and password of
+    Azure IoT Hub, for the device (or `device/module`) that `client_id` names.
     """
 
     server: str = Field(description="as mqtts://broker.example:8883")
@@ -48,6 +50,7 @@ class MqttBrokerConfig(_Part):
     keepalive: Annotated[Duration, Field(ge=1, le=3_600)] = 30.0
     connect_timeout: Annotated[Duration, Field(gt=0, le=120)] = 10.0
     tls: TlsConfig | None = None
+    sas: SasConfig | None = None
 
     @field_validator("server")
     @classmethod
@@ -78,6 +81,8 @@ class MqttBrokerConfig(_Part):
             raise ValueError("`tls` needs a server as mqtts://…")
         if self.password is not None and not self.user:
             raise ValueError("`password` is that of a `user`: set both")
+        if self.sas is not None and (self.user or not self.client_id):
+            raise ValueError("`sas` makes the user, of the device that `client_id` names")
         if find_spec(LIBRARY) is None:
             raise ValueError("MQTT needs a library: pip install 'funicular[mqtt]'")
         return self
@@ -105,6 +110,7 @@ class MqttSourceConfig(MqttBrokerConfig, ConnectionConfig):
     durable. `persistent`: the broker keeps what comes while we are away (for `session_expiry`,
     of version 5). `share`: a name by which several workers share the messages; order is then not
     kept. `retained`: also take what the broker kept from before the subscription.
+    `downlink_client_id`: who publishes downlinks, where the broker lets nobody in by another name.
     `in_flight_max`: messages that are not acknowledged yet. `silence_max`: so long without a
     message is a fault; the connection is then made anew.
     """
@@ -117,6 +123,7 @@ class MqttSourceConfig(MqttBrokerConfig, ConnectionConfig):
     session_expiry: Annotated[Duration, Field(ge=0, le=30 * 86_400)] = 86_400.0
     share: Annotated[str, StringConstraints(pattern=r"^[^/+#\s]*$", max_length=64)] = ""
     retained: bool = False
+    downlink_client_id: Annotated[str, StringConstraints(max_length=NAME_LENGTH_MAX)] = ""
     in_flight_max: Annotated[int, Field(ge=1, le=65_535)] = 1_000
     silence_max: Annotated[Duration, Field(ge=1)] | None = None
 
@@ -172,6 +179,8 @@ class MqttSourceConfig(MqttBrokerConfig, ConnectionConfig):
     @classmethod
     def template(cls, dialect: Dialect, variable: str) -> list[str]:
         """See `ConnectionConfig`."""
+        if isinstance(dialect, KnowsItsBroker):
+            return dialect.broker_lines(variable)
         server = _SERVERS.get(dialect.name, "mqtts://broker.example.com:8883")
         qos = "0   # The Things Stack has no other" if dialect.name == "tts_v3" else "1"
         return [

@@ -59,7 +59,8 @@ class MqttDownlinkTransport:
             integration, config = self._integration, self._config
             own = config.client_id or f"funicular-{integration.tenant}-{integration.name}"
             # Sink workers are several, and a broker ends the first of two of one name.
-            client = client_of(config, f"{own}-down-{token_hex(4)}")
+            name = config.downlink_client_id or f"{own}-down-{token_hex(4)}"
+            client = client_of(config, name)
             held = AsyncExitStack()
             await held.enter_async_context(connected(client))
             self._connection = client, held

@@ -35,10 +35,18 @@ NOW_MS = 1_700_000_000_000
 SAMPLE_OPTIONS: dict[str, dict[str, Any]] = {
     "http": {"device_field": "device"},
     "mqtt": {"topic": "sample/{device_id}/{kind}", "downlink_topic": "sample/{device_id}/down"},
+    "aws_iot": {"topic": "sample/{device_id}/{kind}"},
+    "azure_iot_hub": {"role": "hub"},
 }
 POSTED = {name for name, dialect in dialects().items() if usual_transport(dialect) == "http"}
 FIELDS_AS_PAYLOAD = {"opcua"}  # their messages have no bytes of the device's own
-PLAIN = {"http", "mqtt"}  # their payload is the whole body; a repeat key is the user's to name
+PLAIN = {
+    "http",
+    "mqtt",
+    "aws_iot",
+    "azure_iot_hub",
+    "watson_iot",
+}  # their payload is the whole body; a repeat key is the user's to name
 LINK = Link(application_id="app1", device_id=DEVICE)
 # How each dialect is told where its downlinks go.
 WAYS: dict[str, dict[str, Any]] = {

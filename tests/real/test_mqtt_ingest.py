@@ -38,7 +38,8 @@ from tests.real.servers import Certificates, Mosquitto
 NOW_MS = 1_790_000_000_000
 WITHIN_S = 20.0
 OPTIONS: dict[str, dict[str, Any]] = {
-    "mqtt": {"topic": "plant/{device_id}/{kind}", "downlink_topic": "plant/{device_id}/set"}
+    "azure_iot_hub": {"role": "hub"},
+    "mqtt": {"topic": "plant/{device_id}/{kind}", "downlink_topic": "plant/{device_id}/set"},
 }
 CLIENT = "funicular-acme-over-mqtt"  # the name that an integration has by itself
 EUI = "0a0b0c0d0e0f0102"
@@ -456,7 +457,8 @@ def test_downlinks_arrive_in_order(broker: Mosquitto, name: str, version: str) -
         context = Context("acme", "downlink-i", SinkSettings(), lambda: NOW_MS)
         transport = MqttDownlinkTransport(chosen, context)
         async with aiomqtt.Client("127.0.0.1", broker.port) as listener:
-            await listener.subscribe(made[0].topic, qos=1)
+            for topic in {each.topic for each in made}:
+                await listener.subscribe(topic, qos=1)
             await transport.open()
             for n, each in enumerate(made):
                 delivery = Delivery(id=f"{n}", tenant="acme", device="d", destination="x",

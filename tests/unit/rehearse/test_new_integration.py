@@ -32,7 +32,7 @@ def test_what_is_written_passes_the_check(tmp_path: Path, name: str, transport: 
     text = new_integration("my-devices", dialects()[name], transport, transports=OVER)
     write_new(tmp_path, "my-devices", text)
     (tmp_path / "funicular.yaml").write_text("tenant: acme\n")
-    env = dict.fromkeys(re.findall(r"\$\{env:(\w+)\}", text), "secret")
+    env = dict.fromkeys(re.findall(r"\$\{env:(\w+)\}", text), "c2VjcmV0")
 
     (book,) = load_rules([tmp_path], None, env).values()
     made = book.integrations["my-devices"]
