@@ -333,6 +333,17 @@
     $int(value) {
       return typeof value === 'string' ? parseNumber(value, 10, true) : Math.trunc(value);
     },
+    // Java's Double.toString.
+    $double(value) {
+      if (typeof value !== 'number' || !isFinite(value)) return value;
+      const size = Math.abs(value);
+      if (size === 0 || (size >= 1e-3 && size < 1e7)) {
+        const text = Object.is(value, -0) ? '-0' : String(value);
+        return text.includes('.') ? text : `${text}.0`;
+      }
+      const [digits, exponent] = value.toExponential().split('e');
+      return `${digits.includes('.') ? digits : `${digits}.0`}E${+exponent}`;
+    },
     $char(value) { return typeof value === 'number' ? String.fromCodePoint(value) : value; },
     $float(value) { return float(Math.fround(value)); },
     $array(length) { return new Array(length).fill(0); },

@@ -8,6 +8,7 @@ JavaScript lacks in `tbel.js`. It goes token by token:
 - `===` is `==`: a missing value is null in TBEL;
 - methods of Java's lists, maps and texts have names of their own (`.size()` → `.$size()`), so that
   a value of that name is never taken for one;
+- a double that becomes a part of a text is `$double(…)`, which writes it as Java does;
 - `1L`, `2.5f` lose their letters, `new int[3]` and typed variables their types.
 
 What is not translated: lambdas, `with`, `isdef`, `soundslike`, imports. Whole numbers past 2^53 are
@@ -17,6 +18,8 @@ doubles, and those past 32 bits are cut to 32 by shifts and masks, as in JavaScr
 from __future__ import annotations
 
 import re
+
+from pipeline.script.tbel_text import doubles_in_texts
 
 TOKEN = re.compile(
     r"""(?P<space>\s+)
@@ -78,6 +81,9 @@ class _Translation:
             elif kind == "sign":
                 self._sign(order, text)
         self._scope_blocks()
+        for begin, end in doubles_in_texts([self._tokens[place] for place in self._places]):
+            self._before(begin, "$double(")
+            self._after(end, ")")
         for place, text in self._prefixes.items():
             self._out[place] = text + self._out[place]
         for place, text in self._suffixes.items():
