@@ -23,6 +23,7 @@ from pipeline.rulebook.opcua_server import OpcuaSourceConfig
 NAMESPACE = "nsu="
 OWN_URI = "urn:funicular"
 BATCH_MAX = 500  # of one request, where the server allows more or does not say
+MESSAGE_BYTES_MAX = 64 * 1024 * 1024  # which the server is asked to keep to
 _MODES = {
     "sign": ua.MessageSecurityMode.Sign,
     "sign_and_encrypt": ua.MessageSecurityMode.SignAndEncrypt,
@@ -131,6 +132,7 @@ async def connected(config: OpcuaSourceConfig, name: str) -> AsyncIterator[Sessi
     )
     client.name = client.description = name
     client.application_uri = OWN_URI
+    client.max_messagesize = MESSAGE_BYTES_MAX
     client.session_timeout = round(config.session_timeout * 1_000)
     session = Session(client)
     try:

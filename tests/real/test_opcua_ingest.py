@@ -289,6 +289,60 @@ def test_a_frozen_server_is_noticed(tmp_path: Path) -> None:
     run(work)
 
 
+GARBAGE: dict[str, list[bytes]] = {
+    "closes at once": [],
+    "no protocol": [b"HTTP/1.1 400 Bad Request\r\n\r\n" * 100],
+    "an endless message": [b"ACKF\xff\xff\xff\x7f" + b"\x00" * 100],
+    "an error": [b"ERRF\x10\x00\x00\x00\x00\x00\x7d\x80\xff\xff\xff\xff"],
+    "half an answer": [b"ACKF\x1c\x00\x00\x00" + b"\x00" * 20, b"OPNF\x40\x00\x00\x00\x01"],
+    "random": [bytes(range(256)) * 20],
+}
+
+
+@pytest.mark.parametrize("kind", sorted(GARBAGE))
+def test_a_peer_that_speaks_garbage(kind: str) -> None:
+    """Whatever listens there, it is a fault that is told and tried again, never ours."""
+
+    async def work() -> None:
+        async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                for each in GARBAGE[kind]:
+                    await reader.read(1_000)
+                    writer.write(each)
+                    await writer.drain()
+            finally:
+                writer.close()
+
+        async with await asyncio.start_server(speak, "127.0.0.1", 0) as peer:
+            port = peer.sockets[0].getsockname()[1]
+            process = process_of(ToldLog(), plant_integration(port, connect_timeout="1s"))
+            await process.sources.refresh()
+            await until(lambda: process.status().errors >= 2 or process.bugs)
+            await process.sources.stop()
+            assert not process.bugs
+
+    run(work)
+
+
+def test_a_full_queue_is_counted() -> None:
+    """What the server had no room for is not lost in silence: so many are told of."""
+
+    async def work() -> None:
+        async with plant() as server:
+            device = await (await server.line("Line1")).add_object(server.index, "d")
+            count = await server.variable(device, "n", 0)
+            log = ToldLog()
+            process = process_of(log, plant_integration(server.port, queue_size=5))
+            async with running(process):
+                await until(lambda: log.values("n") == [0])
+                code = ua.StatusCode(0x0480)  # Good, with the bits that say «overflow»
+                await count.write_value(ua.DataValue(ua.Variant(7), code))
+                await until(lambda: 7 in log.values("n"))
+                assert process.status().passed_over == 1
+
+    run(work)
+
+
 def test_names_of_a_hostile_server() -> None:
     """Names with separators, wildcards, control characters and of endless length: those that can
     be a device's are, the others are left out and told of; nothing else stops.
@@ -342,6 +396,7 @@ def test_new_nodes_are_found_and_wrong_ones_told() -> None:
     run(work)
 
 
+@pytest.mark.timeout(300)  # most of it is the server, which makes them
 def test_ten_thousand_nodes() -> None:
     """All are found, watched and told of, each once; one that changes is told of alone."""
 
@@ -356,7 +411,7 @@ def test_ten_thousand_nodes() -> None:
             made = plant_integration(server.port, publishing_interval="500ms", keepalive="30s",
                                      connect_timeout="60s")  # fmt: skip
             async with running(process_of(log, made)):
-                await until(lambda: sum(len(b["values"]) for b in log.told()) >= 10_000, 90)
+                await until(lambda: sum(len(b["values"]) for b in log.told()) >= 10_000, 200)
                 await last.write_value(-1.0)
                 await until(lambda: log.values("v99-99")[-1] == -1.0, 30)
         told = [value["field"] for body in log.told() for value in body["values"]]
