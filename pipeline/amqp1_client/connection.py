@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
 
 from pipeline.errors import RetryableError
-from pipeline.rulebook.amqp1_server import Amqp1SourceConfig
+from pipeline.rulebook.amqp1_server import Amqp1Server, Amqp1SourceConfig
 from pipeline.rulebook.tls import tls_context
 
 from .arrivals import Arrival, Line, Outcome, Receiver, ServerError
@@ -28,7 +29,7 @@ _ERROR_TEXT_MAX = 500
 class Connection(asyncio.Protocol):
     """One connection with one session. Made by `connected`; for one event loop."""
 
-    def __init__(self, config: Amqp1SourceConfig, container: str) -> None:
+    def __init__(self, config: Amqp1SourceConfig, container: str, server: Amqp1Server) -> None:
         import proton  # noqa: PLC0415 - an extra
 
         self._proton: Any = proton
@@ -50,12 +51,13 @@ class Connection(asyncio.Protocol):
         self._connection = proton.Connection()
         self._connection.collect(self._collector)
         self._connection.container = container
-        self._connection.hostname = config.host
+        self._connection.hostname = server.host
         mechanism = "ANONYMOUS"
-        if config.user and config.password is not None:
+        user, password = server.login(time.time())
+        if user:
             mechanism = "PLAIN"
-            self._connection.user = config.user
-            self._connection.password = config.password.get_secret_value()
+            self._connection.user = user
+            self._connection.password = password
         elif config.tls is not None and config.tls.certificate_file:
             mechanism = "EXTERNAL"
         sasl = self._engine.sasl()
@@ -383,11 +385,16 @@ _SENDERS_MAX = 64  # addresses that are sent to at a time
 
 
 @asynccontextmanager
-async def connected(config: Amqp1SourceConfig, container: str) -> AsyncIterator[Connection]:
-    """Connect, and close at the end. ServerError: it cannot be made, or breaks meanwhile."""
-    connection = Connection(config, container)
+async def connected(
+    config: Amqp1SourceConfig, container: str, server: Amqp1Server | None = None
+) -> AsyncIterator[Connection]:
+    """Connect, and close at the end. `container` is who we are; `server` another one than the
+    config's. ServerError: it cannot be made, or breaks meanwhile.
+    """
+    server = server or config
+    connection = Connection(config, container, server)
     try:
-        context = tls_context(config.tls) if config.secure else None
+        context = tls_context(config.tls) if server.secure else None
     except RetryableError as error:
         raise ServerError(error.message) from None
     loop = asyncio.get_running_loop()
@@ -396,10 +403,10 @@ async def connected(config: Amqp1SourceConfig, container: str) -> AsyncIterator[
             async with asyncio.timeout(config.connect_timeout):
                 await loop.create_connection(
                     lambda: connection,
-                    config.host,
-                    config.port,
+                    server.host,
+                    server.port,
                     ssl=context,
-                    server_hostname=config.host if context else None,
+                    server_hostname=server.host if context else None,
                 )
                 await connection.open()
         except TimeoutError:

@@ -62,7 +62,10 @@ class Amqp1DownlinkTransport:
             integration = self._integration
             own = self._config.container_of(integration.tenant, integration.name)
             async with AsyncExitStack() as making:
-                made = await making.enter_async_context(connected(self._config, f"{own}-down"))
+                server = self._way if self._way.server else None
+                made = await making.enter_async_context(
+                    connected(self._config, f"{own}-down", server)
+                )
                 self._open = made, making.pop_all()
             return made
 

@@ -412,7 +412,12 @@ async def test_downlinks_go_to_devices_by_the_service(azure: Azure) -> None:
 
 async def test_downlinks_of_topics_arrive_in_order(broker: Rabbitmq) -> None:
     """A dialect of topics sends them with the topic as subject, where another reads them."""
-    down = at_rabbit(broker.port, "up", "tts_v3", downlinks={"address": "/queue/down"})
+    # At another server than what is read, which is not there.
+    way = {
+        "server": f"amqp://127.0.0.1:{broker.port}", "user": "guest", "password": "guest",
+        "address": "/queue/down",
+    }  # fmt: skip
+    down = at_rabbit(1, "up", "tts_v3", downlinks=way)
     transport = handover(down)
     link = {"application_id": "app1", "device_id": "d1"}
     for number in range(5):
