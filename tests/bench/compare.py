@@ -26,7 +26,7 @@ import orjson
 
 from tests.bench.peers.contestants import Contestant, cache_folder, contestants, lacking
 from tests.bench.peers.trial import Place, Result, Size, trial
-from tests.kafka.brokers import Brokers
+from tests.kafka.brokers import Brokers, source
 
 OURS = "funicular"
 JOBS = {"whole": OURS, "convert": f"{OURS}-convert"}
@@ -69,24 +69,43 @@ def machine() -> dict[str, Any]:
 
 
 def run(taking_part: list[Contestant], size: Size, runs: int) -> list[list[Result]]:
-    """Return the results, round by round."""
+    """Return the results, round by round. Whoever ends early, or comes to no end, has a result
+    with that as its fault.
+    """
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     for each in taking_part:
         each.prepare(cache)
     rounds: list[list[Result]] = []
-    with tempfile.TemporaryDirectory() as folder, Brokers.start(1) as brokers:
+    with tempfile.TemporaryDirectory() as folder, cluster() as brokers:
         place = Place(brokers, Path(folder), cache)
         for number in range(runs):
             turn = number % len(taking_part)
-            results = []
+            rounds.append([])
             for each in taking_part[turn:] + taking_part[:turn]:
-                result = trial(each, place, size, number)
-                say(f"run {number + 1}: {each.name} {result.rate:,.0f}/s {result.cpu_us:.1f} µs"
-                    + "".join(f"\n  WRONG: {fault}" for fault in result.faults))  # fmt: skip
-                results.append(result)
-            rounds.append(results)
+                result = _once(each, place, size)
+                rounds[-1].append(result)
+                how = f"{result.rate:,.0f}/s {result.cpu_us:.1f} µs" if not result.faults else ""
+                wrong = "".join(f"\n  WRONG: {fault}" for fault in result.faults)
+                say(f"run {number + 1}: {each.name} {how}{wrong}")
     return rounds
+
+
+def cluster() -> Brokers:
+    """Return a broker of our own, or those that FUNICULAR_TEST_KAFKA names. SystemExit: none."""
+    where = source()
+    if not where:
+        raise SystemExit(
+            "no Kafka: it needs Java and Maven, or Docker, or FUNICULAR_TEST_KAFKA=host:port"
+        )
+    return Brokers.start(1) if where in {"container", "jars"} else Brokers({}, where)
+
+
+def _once(contestant: Contestant, place: Place, size: Size) -> Result:
+    try:
+        return trial(contestant, place, size)
+    except RuntimeError as error:
+        return Result(contestant.name, size.uplinks, 0.0, 0.0, 0.0, (str(error),))
 
 
 def rows(taking_part: list[Contestant], rounds: list[list[Result]]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from confluent_kafka import IsolationLevel, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -77,12 +78,13 @@ class Result:
         return self.cpu_s / self.uplinks * 1e6
 
 
-def trial(contestant: Contestant, place: Place, size: Size, number: int) -> Result:
-    """Run it once, as run `number` of all. RuntimeError: it ended, or did not come to the end in
+def trial(contestant: Contestant, place: Place, size: Size) -> Result:
+    """Run it once, with topics of its own. RuntimeError: it ended, or did not come to the end in
     time; with what it said.
     """
     brokers, cache = place.brokers, place.cache
-    prefix = f"r{number}.{contestant.name}."
+    warm = size.warm * contestant.warm_times
+    prefix = f"bench-{uuid4().hex[:8]}."
     folder = place.folder / prefix
     folder.mkdir()
     task = Task(brokers.bootstrap, prefix, folder, size.devices, size.partitions)
@@ -90,21 +92,20 @@ def trial(contestant: Contestant, place: Place, size: Size, number: int) -> Resu
         brokers.create({prefix + name: size.partitions for name in contestant.topics()})
     contestant.make_more(task)
     load = _Load(contestant, task)
-    with load.written(range(size.warm)):
+    with load.written(range(warm)):
         pass
     with _running(contestant, task, cache) as worker:
         watch = _Watch(contestant, task, worker)
-        watch.until_done(size.warm)
+        watch.until_done(warm)
         if not contestant.reads_committed:
             os.killpg(worker.pid, signal.SIGSTOP)
-        with load.written(range(size.warm, size.warm + size.uplinks)):
+        with load.written(range(warm, warm + size.uplinks)):
             began = watch.look()
-        os.killpg(worker.pid, signal.SIGCONT)
-        ended = watch.until_done(size.warm + size.uplinks)
+        if not contestant.reads_committed:
+            os.killpg(worker.pid, signal.SIGCONT)
+        ended = watch.until_done(warm + size.uplinks)
         resident = resident_bytes(worker.pid)
-    wrong = faults(
-        contestant.found(task), size.warm + size.uplinks, size.devices, once=contestant.once
-    )
+    wrong = faults(contestant.found(task), warm + size.uplinks, size.devices, once=contestant.once)
     _remove(brokers, prefix)
     return Result(
         contestant.name,
