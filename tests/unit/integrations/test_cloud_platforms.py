@@ -246,3 +246,18 @@ def test_watson_commands() -> None:
     assert (made.topic.rsplit("/", 1)[1], made.payload) == ("bin", b"\x01")
     with pytest.raises(MessageError):
         WATSON.publication(downlink(payload=b"\x01"), Link(device_id="p1"), options)
+
+
+def test_what_platforms_say_becomes_events() -> None:
+    """A shadow, a twin, who comes and goes: convert makes an event of each, without a converter."""
+    from types import SimpleNamespace
+
+    from pipeline.convert.decode import readings_of
+
+    platform: Any = SimpleNamespace(dialect=AWS)
+    told = brought(AWS, AwsIotOptions(), f"{SHADOW}/documents", shadow(reported={"on": True}))
+    (reading,) = readings_of(told, platform, None, None, 1)
+    assert (reading.device, reading.telemetry) == ("pump", {})
+    gone = brought(WATSON, WatsonIotOptions(), "iot-2/type/t/id/p1/mon", {"Action": "Connect"})
+    (reading,) = readings_of(gone, platform, None, None, 1)
+    assert (reading.device, reading.telemetry) == ("t:p1", {"connected": True})
