@@ -20,8 +20,12 @@ from pipeline.rulebook.connection_config import ConnectionConfig
 from pipeline.rulebook.folder import NAME, NAME_RULE
 
 _VARIABLE = "VARIABLE"
-# What a dialect needs besides its connection, to be replaced by what is the user's.
+_APPLICATION = f'  application_id: "${{env:{_VARIABLE}_APPLICATION}}"'
+# What a dialect, or a dialect over one transport, needs besides its connection, to be replaced by
+# what is the user's.
 _NEEDED = {
+    "ttn_v2/poll": _APPLICATION,
+    "tts_v3/poll": _APPLICATION,
     "mqtt": "  topic: sensors/{device_id}/{kind}   # yours; `{kind}` may be left out",
     "aws_iot": "  topic: dt/{application}/{device_id}/{kind}   # yours",
     "azure_iot_hub": f'  device_id: "${{env:{_VARIABLE}_DEVICE}}"',
@@ -74,8 +78,8 @@ def new_integration(
         "# device_type: thermostat     # what chains know its devices by",
         f'# device: "{dialect.device_template}"   # how devices are named; there are {names}',
     ]
-    needed = _NEEDED.get(dialect.name, "").replace(_VARIABLE, variable)
-    lines += _options(dialect.options, needed=needed)
+    needed = _NEEDED.get(f"{dialect.name}/{chosen}") or _NEEDED.get(dialect.name, "")
+    lines += _options(dialect.options, needed=needed.replace(_VARIABLE, variable))
     return "\n".join(lines) + "\n"
 
 
