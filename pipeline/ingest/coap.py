@@ -13,7 +13,7 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Any
 
-from pipeline.rulebook.coap_server import CoapServerConfig
+from pipeline.rulebook.coap_server import CoapServerConfig, psk_credentials
 from pipeline.rulebook.listener import Networks
 
 from .raw_message import address_text
@@ -57,12 +57,14 @@ class CoapSource:
         config = self._config
         credentials = CredentialsMap()
         if config.dtls is not None:
-            credentials.load_from_dict(_psk(config.dtls.keys))
+            keys = psk_credentials(config.dtls)
+            credentials.load_from_dict({f":{name}": key for name, key in keys.items()})
         try:
             await _check_address(config.host, config.port)
             return await aiocoap.Context.create_server_context(
                 site,
-                bind=(config.host, config.port),
+                # Of DTLS the library takes the port beside that of plain CoAP, and adds one to it.
+                bind=(config.host, config.port - (config.dtls is not None)),
                 loggername=LOGGER,
                 server_credentials=credentials,
                 transports=["tinydtls_server" if config.dtls is not None else "udp6"],
@@ -82,19 +84,6 @@ async def _check_address(host: str, port: int) -> None:
     family, kind, protocol, _, address = found[0]
     with socket.socket(family, kind, protocol) as probe:
         probe.bind(address)
-
-
-def _psk(keys: Any) -> dict[str, Any]:
-    """Return pre-shared keys as the library reads them."""
-    return {
-        f":{identity}": {
-            "dtls": {
-                "psk": {"ascii": key.get_secret_value()},
-                "client-identity": {"ascii": identity},
-            }
-        }
-        for identity, key in keys.items()
-    }
 
 
 SOURCE = CoapSource

@@ -48,6 +48,8 @@ class TcpSource:
             task = asyncio.ensure_future(self._serve(reader, writer, inlet))
             connections.add(task)
             task.add_done_callback(ended)
+            # Also of one that was cancelled before it began.
+            task.add_done_callback(lambda _: writer.transport.abort())
 
         def ended(task: asyncio.Task[None]) -> None:
             connections.discard(task)
@@ -91,13 +93,11 @@ class TcpSource:
     ) -> None:
         peer = writer.get_extra_info("peername")
         if peer is None:  # It has gone already.
-            writer.transport.abort()
             return
         address = peer[0]
         refused = self._peers.enter(address)
         if refused:
             inlet.pass_over(1, f"connections that were refused: {refused}")
-            writer.transport.abort()
             return
         try:
             connection = TcpConnection(

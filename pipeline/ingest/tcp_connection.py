@@ -32,7 +32,7 @@ class _EndError(Exception):
 
 
 class TcpConnection:
-    """One connection, admitted already."""
+    """One connection, admitted already; whoever runs it aborts it at the end."""
 
     def __init__(  # noqa: PLR0917 - each is a part of the one connection
         self,
@@ -72,10 +72,12 @@ class TcpConnection:
                 self._window.close()
             for task in tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
-            while not self._outbox.empty():
-                self._outbox.get_nowait().told("too_late")
-            await self._close()
+            try:
+                await asyncio.wait(tasks)
+                await self._close()
+            finally:  # Also when it is cancelled meanwhile.
+                while not self._outbox.empty():
+                    self._outbox.get_nowait().told("too_late")
         for task in tasks:
             if not task.cancelled():
                 self._judge(task.exception())
@@ -96,8 +98,6 @@ class TcpConnection:
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(self._timeout_s):
                 await self._writer.wait_closed()
-                return
-        self._writer.transport.abort()
 
     async def _read(self) -> None:
         while True:

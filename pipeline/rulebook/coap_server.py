@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
 
@@ -14,6 +14,8 @@ from pipeline.rulebook.listener import ListenerConfig
 LIBRARY = "aiocoap"
 DTLS_LIBRARY = "DTLSSocket"
 PSK_IDENTITIES_MAX = 10_000
+COAP_PORT = 5683
+COAPS_PORT = 5684
 
 
 class DtlsConfig(BaseModel):
@@ -32,15 +34,23 @@ class CoapServerConfig(ListenerConfig):
 
     `path`: before the device's name, by default the integration's name. `observers_max` devices
     may observe their downlinks at a time, each for `observe_lifetime` after it has asked.
-    `transfers_max`: messages that come in blocks and are not whole yet. `dtls`: only over DTLS.
+    `transfers_max`: messages that come in blocks and are not whole yet. `dtls`: only over DTLS,
+    by default at port 5684.
     """
 
-    port: Annotated[int, Field(ge=1, le=65_535)] = 5683
+    port: Annotated[int, Field(ge=1, le=65_535)] = COAP_PORT
     path: Annotated[str, StringConstraints(pattern=r"^[^/?#]+(/[^/?#]+)*$", max_length=255)] = ""
     observers_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     observe_lifetime: Annotated[Duration, Field(ge=1, le=30 * 86_400)] = 86_400.0
     transfers_max: Annotated[int, Field(ge=1, le=10_000)] = 100
     dtls: DtlsConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_port(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("dtls") and "port" not in given:
+            return {**given, "port": COAPS_PORT}
+        return given
 
     @model_validator(mode="after")
     def _make_sense(self) -> Self:
@@ -66,3 +76,16 @@ class CoapServerConfig(ListenerConfig):
             "  # path: meters               # by default the integration's name",
             f'  # dtls: {{keys: {{an-identity: "${{env:{variable}_PSK}}"}}}}',
         ]
+
+
+def psk_credentials(dtls: DtlsConfig) -> dict[str, dict[str, Any]]:
+    """Return the pre-shared keys by their identity, as the library reads them. They are secrets."""
+    return {
+        identity: {
+            "dtls": {
+                "psk": {"ascii": key.get_secret_value()},
+                "client-identity": {"ascii": identity},
+            }
+        }
+        for identity, key in dtls.keys.items()
+    }
