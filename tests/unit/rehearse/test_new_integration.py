@@ -55,7 +55,7 @@ def test_options_are_told_and_commented() -> None:
 
     assert text.startswith("# ChirpStack v4")
     assert "#   api_key: …" in text
-    assert "ChirpStack's REST API" in text
+    assert "REST API" in text
 
 
 @pytest.mark.parametrize(
