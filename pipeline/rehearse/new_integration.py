@@ -116,10 +116,23 @@ def _door(dialect: Dialect, variable: str) -> list[str]:
 
 def _options(model: type[BaseModel], *, needed: str) -> list[str]:
     """Return the dialect's options, commented, under what their model says of them."""
-    told = [f"# {line}".rstrip() for line in (inspect.getdoc(model) or "").splitlines()]
+    told = [f"# {line}".rstrip() for line in _told(model).splitlines()]
     if not model.model_fields:
         return told
     set_already = needed.partition(":")[0].strip()
     named = [f"#   {name}: …" for name in model.model_fields if name != set_already]
     head = ["options:", needed] if needed else ["# options:"]
     return ["", *told, *head, *named]
+
+
+def _told(model: type[BaseModel]) -> str:
+    """Return what a model says of its options, and what those that it extends say of theirs that
+    it says nothing of.
+    """
+    told = ""
+    for each in model.__mro__:
+        fields = vars(each).get("__annotations__", {}).keys() & model.model_fields.keys()
+        own = inspect.cleandoc(vars(each).get("__doc__") or "")
+        if own and any(f"`{name}`" not in told for name in fields):
+            told = f"{told}\n\n{own}" if told else own
+    return told
