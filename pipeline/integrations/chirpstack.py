@@ -1,7 +1,9 @@
-"""ChirpStack v4, JSON: every event in (HTTP, MQTT), downlinks by its API or over MQTT.
+"""ChirpStack v4, JSON or Protocol Buffers: every event in (HTTP, MQTT), downlinks by its API or
+over MQTT.
 
 Format: `api/proto/integration/integration.proto` of chirpstack/chirpstack in Protocol Buffers'
-JSON. The event's kind is the query's `event` (HTTP), or the last part of the topic (MQTT).
+JSON, or in their own bytes where ChirpStack is set so (`encoding: protobuf`; `chirpstack_protobuf`
+makes the same JSON of them). The event's kind is the query's `event` (HTTP), or the last part of the topic (MQTT).
 
 | event | becomes |
 |---|---|
@@ -24,14 +26,19 @@ JSON. The event's kind is the query's `event` (HTTP), or the last part of the to
 from __future__ import annotations
 
 from base64 import b64encode
-from typing import Any
+from typing import Any, Literal
 from uuid import NAMESPACE_URL, uuid5
 
 import orjson
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.errors import MessageError
-from pipeline.integrations import chirpstack_events, chirpstack_queue, lorawan
+from pipeline.integrations import (
+    chirpstack_events,
+    chirpstack_protobuf,
+    chirpstack_queue,
+    lorawan,
+)
 from pipeline.integrations.chirpstack_queue import QueueApi, eui_of
 from pipeline.integrations.dialect import Asynchronous, DeviceTemplate, Queued
 from pipeline.integrations.document import digest, rfc3339
@@ -41,10 +48,11 @@ from pipeline.model.http import Call, Request, Response
 from pipeline.model.mqtt import Publication, topic_level
 from pipeline.model.uplink import Link, Uplink
 
+_BYTES = "application/octet-stream"
 SAMPLE_APPLICATION = "17c82e96-be03-4f38-aef3-f83d48582d97"
 
 
-class ChirpStackOptions(ServerOptions):
+class MqttOptions(ServerOptions):
     """`server` and `api_key`: ChirpStack's REST API, for downlinks of an integration over HTTP,
     and for the device's queue, which is shown and flushed.
 
@@ -54,6 +62,23 @@ class ChirpStackOptions(ServerOptions):
 
     application_id: str = Field(default="", pattern=r"^[^/+#]*$", max_length=64)
     topic_prefix: str = Field(default="", pattern=r"^[^+#]*$", max_length=200)
+
+
+class ChirpStackOptions(MqttOptions):
+    """`encoding`: the payload encoding that ChirpStack's integration is set to, `json` or
+    `protobuf`; over MQTT, commands have it too.
+    """
+
+    encoding: Literal["json", "protobuf"] = "json"
+
+    @field_validator("encoding")
+    @classmethod
+    def _can_be_read(cls, encoding: str) -> str:
+        if encoding == "protobuf" and not chirpstack_protobuf.is_installed():
+            raise ValueError(
+                "Protocol Buffers are not installed: pip install 'funicular[protobuf]'"
+            )
+        return encoding
 
 
 class ChirpStack(QueueApi, Asynchronous):
@@ -75,13 +100,22 @@ class ChirpStack(QueueApi, Asynchronous):
     def read(
         self,
         request: Request,
-        options: Any,  # noqa: ARG002 - the port's shape
+        options: ChirpStackOptions,
         device_template: str,
     ) -> list[Uplink]:
         """Return the one event. MessageError as the port says."""
-        refuse_protobuf(request)
         kind = request.query.get("event", "")
-        told = chirpstack_events.parse(kind, request.body)
+        body = request.body
+        if is_protobuf(request):
+            if options.encoding != "protobuf":
+                raise MessageError(
+                    "ChirpStack sends Protocol Buffers; set the integration's payload encoding to"
+                    " JSON there, or `options: {encoding: protobuf}` here",
+                    code="not_json",
+                )
+            if kind in chirpstack_protobuf.MESSAGES:
+                body = chirpstack_protobuf.json_of(kind, body)
+        told = chirpstack_events.parse(kind, body)
         info = told.info
         device = DeviceTemplate.fill(
             device_template,
@@ -128,8 +162,12 @@ class ChirpStack(QueueApi, Asynchronous):
         parts = topic.removeprefix(options.topic_prefix).split("/")
         if len(parts) != 6 or parts[::2] != ["application", "device", "event"]:
             return None
+        # `{` begins no message of Protocol Buffers: JSON is what `funicular send` publishes.
+        is_json = options.encoding == "json" or body.startswith(b"{")
         return Request(
-            body=body, query={"event": parts[5]}, headers={"content-type": "application/json"}
+            body=body,
+            query={"event": parts[5]},
+            headers={"content-type": "application/json" if is_json else _BYTES},
         )
 
     def publication(
@@ -143,11 +181,19 @@ class ChirpStack(QueueApi, Asynchronous):
         if not application:
             raise MessageError("no uplink has told the device's application yet", code="no_link")
         reference = str(uuid5(NAMESPACE_URL, f"funicular:{downlink.id}"))
-        command = {"id": reference, "devEui": dev_eui, **_item(downlink)}
+        if options.encoding == "protobuf":
+            item = {
+                "id": reference,
+                "dev_eui": dev_eui,
+                "confirmed": downlink.confirmed,
+                "f_port": downlink.f_port,
+                "data": downlink.payload or b"",
+            }
+            payload = chirpstack_protobuf.command(item, downlink.expires_at_ms)
+        else:
+            payload = orjson.dumps({"id": reference, "devEui": dev_eui, **_item(downlink)})
         path = f"application/{topic_level(application)}/device/{topic_level(dev_eui)}/command/down"
-        return Publication(
-            topic=options.topic_prefix + path, payload=orjson.dumps(command), reference=reference
-        )
+        return Publication(topic=options.topic_prefix + path, payload=payload, reference=reference)
 
     def sample(self, device_id: str, counter: int, payload: bytes, now_ms: int) -> Request:
         """Return an `up` event. MessageError: the device's id is no EUI."""
@@ -207,13 +253,9 @@ class ChirpStack(QueueApi, Asynchronous):
         return f"{options.topic_prefix}application/{application}/device/{device_id}/event/up"
 
 
-def refuse_protobuf(request: Request) -> None:
-    """Raise MessageError `not_json` where ChirpStack was set to Protocol Buffers."""
-    if request.headers.get("content-type", "").startswith("application/octet-stream"):
-        raise MessageError(
-            "ChirpStack sends Protocol Buffers; set the integration's payload encoding to JSON",
-            code="not_json",
-        )
+def is_protobuf(request: Request) -> bool:
+    """Return whether ChirpStack says that these are Protocol Buffers."""
+    return request.headers.get("content-type", "").startswith(_BYTES)
 
 
 def _item(downlink: Downlink) -> dict[str, Any]:

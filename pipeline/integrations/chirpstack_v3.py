@@ -26,7 +26,7 @@ import orjson
 
 from pipeline.errors import MessageError
 from pipeline.integrations import chirpstack_queue, lorawan
-from pipeline.integrations.chirpstack import ChirpStackOptions, refuse_protobuf
+from pipeline.integrations.chirpstack import MqttOptions, is_protobuf
 from pipeline.integrations.chirpstack_queue import QueueApi, eui_of
 from pipeline.integrations.dialect import Asynchronous, DeviceTemplate, Queued
 from pipeline.integrations.document import (
@@ -94,7 +94,7 @@ class ChirpStackV3(QueueApi, Asynchronous):
     takes_fields = False
     # As `chirpstack`: it tries once; a proxy or a broker between may repeat for a while.
     repeat_window_s = 15 * 60
-    options = ChirpStackOptions
+    options = MqttOptions
 
     def read(
         self,
@@ -103,7 +103,11 @@ class ChirpStackV3(QueueApi, Asynchronous):
         device_template: str,
     ) -> list[Uplink]:
         """Return the one event. MessageError as the port says."""
-        refuse_protobuf(request)
+        if is_protobuf(request):
+            raise MessageError(
+                "ChirpStack sends Protocol Buffers; set the integration's marshaler to JSON",
+                code="not_json",
+            )
         kind = request.query.get("event", "")
         if kind not in EVENTS:
             raise MessageError(
@@ -144,7 +148,7 @@ class ChirpStackV3(QueueApi, Asynchronous):
         """Raise MessageError `f_port` or `payload_length`."""
         lorawan.check(downlink)
 
-    def send(self, downlink: Downlink, link: Link, options: ChirpStackOptions) -> Call:
+    def send(self, downlink: Downlink, link: Link, options: MqttOptions) -> Call:
         """Return the request that enqueues it. v3 flushes by a request of its own, so that
         `replace` is appended like `last`. MessageError `no_link`.
         """
@@ -158,12 +162,12 @@ class ChirpStackV3(QueueApi, Asynchronous):
         """Return the frame counter that the downlink got, by which reports name it."""
         return lorawan.reference_in(answer, "fCnt", "f_cnt:")
 
-    def topics(self, options: ChirpStackOptions) -> tuple[str, ...]:
+    def topics(self, options: MqttOptions) -> tuple[str, ...]:
         """Return the filter of all events of all devices."""
         prefix = options.topic_prefix
         return (f"{prefix}application/{options.application_id or '+'}/device/+/event/+",)
 
-    def from_topic(self, topic: str, body: bytes, options: ChirpStackOptions) -> Request | None:
+    def from_topic(self, topic: str, body: bytes, options: MqttOptions) -> Request | None:
         """Return the request that HTTP would bring; None: the topic is none of an event."""
         parts = topic.removeprefix(options.topic_prefix).split("/")
         if len(parts) != 6 or parts[::2] != ["application", "device", "event"]:
@@ -172,9 +176,7 @@ class ChirpStackV3(QueueApi, Asynchronous):
             body=body, query={"event": parts[5]}, headers={"content-type": "application/json"}
         )
 
-    def publication(
-        self, downlink: Downlink, link: Link, options: ChirpStackOptions
-    ) -> Publication:
+    def publication(self, downlink: Downlink, link: Link, options: MqttOptions) -> Publication:
         """Return the command for the device's queue. MessageError `no_link`."""
         application = link.application_id or options.application_id
         dev_eui = eui_of(link)
@@ -235,7 +237,7 @@ class ChirpStackV3(QueueApi, Asynchronous):
             headers={"content-type": "application/json"},
         )
 
-    def sample_topic(self, device_id: str, options: ChirpStackOptions) -> str:
+    def sample_topic(self, device_id: str, options: MqttOptions) -> str:
         """Return the topic that `sample` is published to."""
         application = options.application_id or "123"
         return f"{options.topic_prefix}application/{application}/device/{device_id}/event/up"
