@@ -95,7 +95,8 @@ class Catalogue:
     parse_chain: ParseChain
     check_script: CheckScript | None = None
     check_chains: CheckChains | None = None
-    chain_schema: Mapping[str, Any] = field(default_factory=dict)  # JSON Schema of a chain
+    # Gives the JSON Schema of a chain; making it takes longer than all else that a check does.
+    chain_schema: Callable[[], Mapping[str, Any]] | None = None
     check_tests: CheckTests | None = None
     test_model: type[BaseModel] | None = None  # of a file of chain tests
     # Codecs that need no script: name → its pydantic model, which also says its `contract`, and

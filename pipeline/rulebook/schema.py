@@ -46,8 +46,8 @@ def json_schema(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
         "converter": _converters(catalogue),
         "sink": _filled_in(_sinks(catalogue)),
     }
-    if catalogue.chain_schema:
-        schemas["chain"] = dict(catalogue.chain_schema)
+    if catalogue.chain_schema is not None:
+        schemas["chain"] = dict(catalogue.chain_schema())
     if catalogue.test_model is not None:
         schemas["test"] = _plain(catalogue.test_model)
     return {

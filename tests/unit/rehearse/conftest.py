@@ -123,7 +123,7 @@ class Rules:
             sinks=config_models(),
             parse_chain=parse_chain,
             check_chains=check_chains,
-            chain_schema=chain_schema(),
+            chain_schema=chain_schema,
         )
         return load(self.folder, catalogue, self.env)
 

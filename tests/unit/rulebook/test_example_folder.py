@@ -23,7 +23,7 @@ def catalogue() -> Catalogue:
         sinks=config_models(),
         parse_chain=parse_chain,
         check_chains=check_chains,
-        chain_schema=chain_schema(),
+        chain_schema=chain_schema,
     )
 
 
