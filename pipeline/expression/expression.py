@@ -30,7 +30,7 @@ _MAKERS: dict[type[tree.Node], Callable[[Generator, Any], Any]] = {
     tree.Call: code_calls.call_of,
 }
 _PATH = (tree.Name, tree.Select, tree.Index)
-_RAISED = (*ERRORS, OverLimit, RecursionError)
+RAISED = (*ERRORS, OverLimit, RecursionError)
 
 
 class Expression:
@@ -38,10 +38,11 @@ class Expression:
 
     `source` is its text, `names` are the roots that it reads from a scope. `is_path`: it only
     names a place in the scope (`a.b["c"]`), so its value is a part of the scope. `type` is what its
-    value is known to be, in CEL's words; `number` an int, uint or double, `dyn` anything.
+    value is known to be, in CEL's words; `number` an int, uint or double, `dyn` anything. `run`
+    is a call without its errors explained, for those who compute many values.
     """
 
-    __slots__ = ("_run", "_tree", "is_path", "names", "source", "type")
+    __slots__ = ("_tree", "is_path", "names", "run", "source", "type")
 
     def __init__(
         self,
@@ -54,7 +55,7 @@ class Expression:
         self.source = source
         self.names = names
         self.type = gives
-        self._run = run
+        self.run = run
         self._tree = parsed
         self.is_path = isinstance(parsed, _PATH) and _only_path(parsed)
 
@@ -65,13 +66,20 @@ class Expression:
         `detail` of expression, offset where known, and limit where one was reached.
         """
         try:
-            return self._run(scope)
-        except _RAISED as error:
-            raise explain(error, self.source, self._tree, scope) from None
+            return self.run(scope)
+        except RAISED as error:
+            raise self.explained(error, scope) from None
+
+    def explained(self, error: Exception, scope: Mapping[str, Any]) -> ExpressionError:
+        """Return what `run` raised, one of RAISED, as a call raises it."""
+        return explain(error, self.source, self._tree, scope)
 
     def test(self, scope: Mapping[str, Any]) -> bool:
         """Return the value, which must be a bool; raises `ExpressionError` as a call does."""
-        value = self(scope)
+        try:
+            value = self.run(scope)
+        except RAISED as error:
+            raise self.explained(error, scope) from None
         if value is True or value is False:
             return value
         raise ExpressionError(

@@ -18,7 +18,7 @@ import orjson
 from pipeline.errors import ExpressionError
 from pipeline.expression.checks import Roots
 from pipeline.expression.conversions import to_string
-from pipeline.expression.expression import Expression, compile_expression
+from pipeline.expression.expression import RAISED, Expression, compile_expression
 from pipeline.expression.fault import LIMITS, ExpressionFault, Limits, PathPart
 from pipeline.expression.kinds import Failure, OverLimit
 from pipeline.expression.lexer import tokens
@@ -269,13 +269,21 @@ def _fixed(value: Any) -> Compute:
 
 # JSON's own types, which most results have; a double is looked at, for JSON has no infinity.
 _PLAIN = frozenset({str, int, bool, type(None)})
+_INFINITE = float("inf")
 
 
 def _json_of(expression: Expression) -> Compute:
+    run, is_path = expression.run, expression.is_path
+
     def compute_json(scope: Scope) -> Any:
-        value = expression(scope)
+        try:
+            value = run(scope)
+        except RAISED as error:
+            raise expression.explained(error, scope) from None
         kind = type(value)
-        if kind in _PLAIN or (expression.is_path and (kind is dict or kind is list)):
+        if kind in _PLAIN or (is_path and (kind is dict or kind is list)):
+            return value
+        if kind is float and -_INFINITE < value < _INFINITE:
             return value
         return _converted(value, expression)
 

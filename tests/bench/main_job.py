@@ -1,85 +1,62 @@
-"""The main job on the embedded log: TTN v2 uplinks in the log → all stages committed.
+"""The job of `tests/bench/peers/job.py` on the embedded log, all stages in this process.
 
-    python tests/bench/main_job.py [--uplinks 20000] [--runs 5]
+    python -m tests.bench.main_job [--uplinks 20000] [--runs 5] [--devices 2000] [--codec js|lua]
+                                   [--parts]
 
-A 400-byte uplink of one of 2,000 devices, decoded by the demo's JavaScript codec, through the
-demo's chain (four nodes with expressions), one delivery a message, an attribute and a downlink
-where it is too warm (one in ten). Door and sinks are not part of it. Prints the median, and the
-CPU time of this process and its script process by message.
+Uplinks wait in `uplink.received`; measured until all stages have committed what came of them. Door
+and sinks are not part of it. Prints medians: uplinks a second by the clock, and CPU time an uplink
+of this process and its script process.
+
+`--parts` runs the stages one after the other in one thread, so that no part waits for another, and
+prints the CPU time an uplink of each: the lower quartile over batches, which a busy machine
+disturbs least.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import resource
 import statistics
+import sys
 import tempfile
 import time
-from base64 import b64encode
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-import orjson
+from typing import Any
 
 from pipeline import topics
 from pipeline.metrics import Registry
-from pipeline.model.record import (
-    CE_ID,
-    CE_INTEGRATION,
-    CE_SPECVERSION,
-    CE_TENANT,
-    CE_TIME,
-    CE_TYPE,
-    CONTENT_TYPE,
-    UPLINK_RECEIVED_TYPE,
-    Outgoing,
-)
+from pipeline.model.record import Outgoing
 from pipeline.script import ScriptLimits, ScriptProcesses
+from pipeline.stream import database
 from pipeline.stream.engine import SqliteEngine
+from pipeline.stream.runner import StageRunner
 from pipeline.stream.sqlite import SqliteLog
-from pipeline.wiring import load_rules, stages
+from pipeline.stream.state_cache import StateCache
+from pipeline.wiring import load_rules, stages, tune_interpreter
+from tests.bench.peers.job import downlinks_of, uplink
 
-DEVICES = 2_000
-ROOT = Path(__file__).parents[2]
+RULES = Path(__file__).parent / "peers" / "rules"
+APPEND_RECORDS = 2_000
+DRAIN_S = 900.0
+IDLE_S = 0.0001  # what a look takes that finds nothing
 
 
-def uplinks(count: int) -> list[Outgoing]:
-    """Return records as the door makes them."""
-    records = []
-    for n in range(count):
-        tenths = 260 if n % 10 == 0 else 225
-        payload = tenths.to_bytes(2, "big") + bytes([90, n // DEVICES & 1])
-        body = {
-            "app_id": "bench",
-            "dev_id": f"dev-{n % DEVICES}",
-            "hardware_serial": f"{n % DEVICES:016X}",
-            "port": 1,
-            "counter": n // DEVICES,
-            "payload_raw": b64encode(payload).decode(),
-            "metadata": {
-                "time": "2026-11-21T10:00:00.123456789Z",
-                "frequency": 868.1,
-                "modulation": "LORA",
-                "data_rate": "SF7BW125",
-                "coding_rate": "4/5",
-                "gateways": [
-                    {"gtw_id": "eui-b827ebfffe8db887", "rssi": -25, "snr": 5, "channel": 0}
-                ],
-            },
-            "downlink_url": "http://127.0.0.1:9/down?key=k",
-        }
-        headers = {
-            CE_SPECVERSION: "1.0",
-            CE_ID: f"{n:032x}",
-            CE_TYPE: UPLINK_RECEIVED_TYPE,
-            CE_TIME: "2026-11-21T10:00:00Z",
-            CE_TENANT: "demo",
-            CE_INTEGRATION: "ttn-thermostats",
-            CONTENT_TYPE: "application/json",
-        }
-        key = f"demo/bench:dev-{n % DEVICES}"
-        records.append(Outgoing(topics.UPLINK_RECEIVED, key, orjson.dumps(body), headers))
-    return records
+def uplinks_from(devices: int, codec: str = "js") -> Iterator[Outgoing]:
+    """Yield records as the door makes them, without end."""
+    for number in itertools.count():
+        each = uplink(number, devices, codec)
+        headers = {name: value.decode() for name, value in each.headers}
+        yield Outgoing(topics.UPLINK_RECEIVED, each.key, each.value, headers)
+
+
+def uplinks(count: int, devices: int, codec: str = "js") -> list[Outgoing]:
+    """Return the first of them."""
+    return list(itertools.islice(uplinks_from(devices, codec), count))
 
 
 def cpu_s() -> float:
@@ -91,46 +68,123 @@ def cpu_s() -> float:
     return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
 
 
-def run(records: list[Outgoing]) -> tuple[float, float]:
-    """Return seconds and CPU seconds of one run."""
-    metrics = Registry()
+@contextmanager
+def engine(records: list[Outgoing], metrics: Registry) -> Iterator[tuple[SqliteEngine, SqliteLog]]:
+    """Give an engine with all stages, not started, and its log with the records in it."""
     with tempfile.TemporaryDirectory() as folder:
         scripts = ScriptProcesses(ScriptLimits(), metrics)
-        books = load_rules([ROOT / "rules"], scripts, os.environ)
+        books = load_rules([RULES], scripts, os.environ)
         with SqliteLog.open(Path(folder) / "bench.db", metrics=metrics) as log:
-            for start in range(0, len(records), 2_000):
-                log.append_blocking(records[start : start + 2_000])
-            engine = SqliteEngine(log, stages(lambda: books, scripts, metrics), metrics=metrics)
-            cpu, wall = cpu_s(), time.perf_counter()
-            engine.start()
-            assert engine.drain(600)
-            wall = time.perf_counter() - wall
-            engine.stop()
-            scripts.close()
-            cpu = cpu_s() - cpu
-            routed = metrics.values("funicular_stage_records_total")
-            assert routed[("stage", "convert"),] == len(records)
-            assert not metrics.values("funicular_dead_letters_total")
+            for start in range(0, len(records), APPEND_RECORDS):
+                log.append_blocking(records[start : start + APPEND_RECORDS])
+            made = SqliteEngine(log, stages(lambda: books, scripts, metrics), metrics=metrics)
+            try:
+                yield made, log
+            finally:
+                made.stop()
+                scripts.close()
+
+
+def check(metrics: Registry, count: int, devices: int) -> None:
+    """Raise AssertionError where not everything was done."""
+    records = metrics.values("funicular_stage_records_total")
+    assert records[("stage", "convert"),] == records[("stage", "route"),] == count
+    assert records[("stage", "downlink"),] == downlinks_of(count, devices)
+    assert not metrics.values("funicular_dead_letters_total")
+
+
+def run(records: list[Outgoing], devices: int) -> tuple[float, float]:
+    """Return seconds and CPU seconds of one run."""
+    metrics = Registry()
+    with engine(records, metrics) as (running, _):
+        cpu, wall = cpu_s(), time.perf_counter()
+        running.start()
+        assert running.drain(DRAIN_S)
+        wall = time.perf_counter() - wall
+    cpu = cpu_s() - cpu
+    check(metrics, len(records), devices)
     return wall, cpu
+
+
+def run_parts(records: list[Outgoing], devices: int) -> dict[str, list[float]]:
+    """Return the CPU seconds a record of each batch, by part."""
+    metrics = Registry()
+    found: dict[str, list[float]] = defaultdict(list)
+    with engine(records, metrics) as (made, log):
+        runners = made._runners
+        for runner in runners:
+            prepare(runner, log)
+            for part, owner, name in (
+                ("read", runner._cursor, "read"),
+                ("handle", runner, "_handle"),
+                ("encode and commit", runner, "_commit"),
+            ):
+                wanted = f"{runner.stage.name}: {part}"
+                setattr(owner, name, _timed(getattr(owner, name), found[wanted], runner))
+        busy = True
+        while busy:
+            busy = sum(runner._step() for runner in runners) > 0
+        for runner in runners:
+            runner._connection.close()
+    check(metrics, len(records), devices)
+    return found
+
+
+def prepare(runner: StageRunner, log: SqliteLog) -> None:
+    """Do what the runner's thread does first."""
+    settings = runner._settings
+    runner._connection = database.connect(log.path)
+    runner._cache = StateCache(
+        runner._connection, runner.stage.name, settings.state_keys_max, settings.state_bytes_max
+    )
+    runner._next_due = runner._find_next_due()
+
+
+def _timed(
+    function: Callable[..., Any], found: list[float], runner: StageRunner
+) -> Callable[..., Any]:
+    def timed(*arguments: Any) -> Any:
+        before = time.process_time()
+        result = function(*arguments)
+        took = time.process_time() - before
+        # A batch of convert is full, and each stage has what came of one of those.
+        if took > IDLE_S:
+            found.append(took / runner._settings.records_max)
+        return result
+
+    return timed
 
 
 def main() -> None:
     """Measure and print."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--uplinks", type=int, default=20_000)
-    options.add_argument("--runs", type=int, default=5)
-    chosen = options.parse_args()
-    records = uplinks(chosen.uplinks)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--uplinks", type=int, default=20_000)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--devices", type=int, default=2_000)
+    parser.add_argument("--codec", choices=("js", "lua"), default="js")
+    parser.add_argument("--parts", action="store_true")
+    chosen = parser.parse_args()
+    tune_interpreter()
+    records = uplinks(chosen.uplinks, chosen.devices, chosen.codec)
     size = sum(len(record.value or b"") for record in records) / len(records)
-    results = [run(records) for _ in range(chosen.runs)]
+    say = sys.stdout.write
+    say(f"{chosen.uplinks:,} uplinks of {size:.0f} bytes, {chosen.devices:,} devices,")
+    say(f" {chosen.runs} runs\n")
+    if chosen.parts:
+        parts: dict[str, list[float]] = defaultdict(list)
+        for _ in range(chosen.runs):
+            for part, taken in run_parts(records, chosen.devices).items():
+                parts[part] += taken
+        for part, taken in parts.items():
+            quartile = statistics.quantiles(taken, n=4)[0] if len(taken) > 1 else sum(taken)
+            say(f"{quartile * 1e6:7.1f} µs  {part}\n")
+        return
+    results = [run(records, chosen.devices) for _ in range(chosen.runs)]
     rates = [chosen.uplinks / wall for wall, _ in results]
     cpus = [cpu / chosen.uplinks * 1e6 for _, cpu in results]
-    print(f"{chosen.uplinks} uplinks of {size:.0f} bytes, {chosen.runs} runs")  # noqa: T201
-    print(  # noqa: T201
-        f"uplinks/s: median {statistics.median(rates):,.0f}"
-        f" (min {min(rates):,.0f}, max {max(rates):,.0f})"
-    )
-    print(f"CPU µs an uplink: median {statistics.median(cpus):.1f}")  # noqa: T201
+    say(f"uplinks/s: median {statistics.median(rates):,.0f}")
+    say(f" (min {min(rates):,.0f}, max {max(rates):,.0f})\n")
+    say(f"CPU µs an uplink: median {statistics.median(cpus):.1f} (min {min(cpus):.1f})\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,96 @@
+"""The main job on Kafka, all stages in this process: for profiles. `compare` has the figures.
+
+    python -m tests.bench.kafka_job [--uplinks 100000] [--runs 3] [--devices 2000] [--partitions 4]
+
+Starts one broker. Uplinks wait in `uplink.received`; measured until no stage has any left. Prints
+the medians of uplinks a second and of CPU time an uplink, of this process and its script process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import structlog
+from confluent_kafka import Producer
+
+from pipeline import topics
+from pipeline.metrics import Registry
+from pipeline.script import ScriptLimits, ScriptProcesses
+from pipeline.stream.kafka import KafkaEngine
+from pipeline.stream.kafka_limits import KafkaEngineSettings
+from pipeline.stream.kafka_settings import KafkaSettings
+from pipeline.stream.kafka_topics import create, plan
+from pipeline.wiring import load_rules, stages, tune_interpreter
+from tests.bench.main_job import DRAIN_S, RULES, check, cpu_s
+from tests.bench.peers.job import uplink
+from tests.kafka.brokers import Brokers
+
+
+def fill(kafka: KafkaSettings, count: int, devices: int) -> None:
+    """Append the uplinks."""
+    producer = Producer(kafka.confluent() | {"partitioner": "murmur2_random", "linger.ms": 20})
+    topic = kafka.topic(topics.UPLINK_RECEIVED)
+    for number in range(count):
+        each = uplink(number, devices, "js")
+        while True:
+            try:
+                producer.produce(topic, each.value, each.key, headers=each.headers)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    producer.flush()
+
+
+def run(kafka: KafkaSettings, count: int, devices: int, folder: Path) -> tuple[float, float]:
+    """Return seconds and CPU seconds of one run, on topics of its own."""
+    metrics = Registry()
+    scripts = ScriptProcesses(ScriptLimits(), metrics)
+    books = load_rules([RULES], scripts, os.environ)
+    create(kafka, plan(kafka, books.values()))
+    fill(kafka, count, devices)
+    made = stages(lambda: books, scripts, metrics)
+    engine = KafkaEngine(kafka, made, KafkaEngineSettings(), metrics, state_folder=folder)
+    cpu, wall = cpu_s(), time.perf_counter()
+    engine.start()
+    assert engine.drain(DRAIN_S)
+    wall = time.perf_counter() - wall
+    engine.stop()
+    scripts.close()
+    cpu = cpu_s() - cpu
+    check(metrics, count, devices)
+    return wall, cpu
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--uplinks", type=int, default=100_000)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--devices", type=int, default=2_000)
+    parser.add_argument("--partitions", type=int, default=4)
+    chosen = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    tune_interpreter()
+    results = []
+    with Brokers.start(1) as brokers, tempfile.TemporaryDirectory() as folder:
+        for number in range(chosen.runs):
+            kafka = KafkaSettings(
+                bootstrap=brokers.bootstrap, prefix=f"run{number}-", partitions=chosen.partitions
+            )
+            place = Path(folder) / str(number)
+            results.append(run(kafka, chosen.uplinks, chosen.devices, place))
+    rates = [chosen.uplinks / wall for wall, _ in results]
+    cpus = [cpu / chosen.uplinks * 1e6 for _, cpu in results]
+    sys.stdout.write(f"uplinks/s: median {statistics.median(rates):,.0f}\n")
+    sys.stdout.write(f"CPU µs an uplink: median {statistics.median(cpus):.1f}\n")
+
+
+if __name__ == "__main__":
+    main()
