@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 from urllib.parse import quote
 
 import msgspec
@@ -156,6 +156,35 @@ class KnowsItsBroker(Protocol):
         """Return the lines below `connection:` of a new integration over MQTT, as
         `ConnectionConfig.template`.
         """
+        ...
+
+
+class Kept(NamedTuple):
+    """A message that a network server kept: the request that it was, or would have been, and when
+    it came there, epoch milliseconds; None: not known.
+    """
+
+    request: Request
+    time_ms: int | None
+
+
+@runtime_checkable
+class Stored(Protocol):
+    """A dialect whose network server keeps messages, and gives them when it is asked. A message
+    has the same repeat key as when it comes by itself.
+    """
+
+    stored_page: int
+    """How many messages an answer has at most, the oldest first; 0: all that there are."""
+
+    def ask_stored(self, server: str, key: str, since_ms: int, now_ms: int, options: Any) -> Call:
+        """Return the request for what came since a moment. `server` has no slash at its end; `key`
+        is the user's, which it may show.
+        """
+        ...
+
+    def read_stored(self, response: Response, options: Any) -> list[Kept]:
+        """Return what an answer (2xx) has. MessageError: it is none."""
         ...
 
 

@@ -34,6 +34,7 @@ from pipeline.integrations.document import (
     rfc3339,
     time_of,
 )
+from pipeline.integrations.ttn_v2_storage import TtnV2Storage
 from pipeline.model.downlink import Downlink
 from pipeline.model.http import Call, Request
 from pipeline.model.mqtt import Publication, topic_level
@@ -69,7 +70,7 @@ class _Up(msgspec.Struct):
     downlink_url: Annotated[str, msgspec.Meta(max_length=URL_LENGTH_MAX)] | None = None
 
 
-class TtnV2(Asynchronous):
+class TtnV2(TtnV2Storage, Asynchronous):
     """The dialect; see the module."""
 
     name = "ttn_v2"
@@ -243,16 +244,19 @@ def _repeat_key(up: _Up, time: Any) -> str:
     """Return the key of one transmission.
 
     A confirmed uplink that the device repeats (`is_retry`) has the same counter and bytes at
-    another time, so the time is no part of its key. Every other uplink is told from one with the
-    same counter (after a reset) by the network server's time. Without what tells them apart there
-    is no key: a message twice is better than a message lost.
+    another time, so the time is no part of its key. Every other uplink is known by its device, its
+    bytes and the network server's time, which is all that its storage keeps of it. Without what
+    tells messages apart there is no key: a message twice is better than a message lost.
     """
-    repeatable = up.confirmed or up.is_retry
-    when = "" if repeatable else str(time or "")
-    if up.counter is None or not (repeatable or when):
+    if up.confirmed or up.is_retry:
+        if up.counter is None:
+            return ""
+        who = up.hardware_serial or f"{up.app_id}:{up.dev_id}"
+        return digest(f"{who}|{up.counter}|{up.port}|", up.payload_raw or b"")
+    when_ms = time_of(time, "metadata.time")
+    if when_ms is None:
         return ""
-    who = up.hardware_serial or f"{up.app_id}:{up.dev_id}"
-    return digest(f"{who}|{up.counter}|{up.port}|{when}", up.payload_raw or b"")
+    return digest(f"{up.app_id}:{up.dev_id}|{when_ms}", up.payload_raw or b"")
 
 
 DIALECT = TtnV2()

@@ -45,6 +45,7 @@ from pipeline.integrations.dialect import (
 )
 from pipeline.integrations.document import URL_LENGTH_MAX, convert, digest, parse_object, rfc3339
 from pipeline.integrations.tts_v3_mqtt import TtsV3Topics, message_of, operation_of
+from pipeline.integrations.tts_v3_storage import TtsV3Storage
 from pipeline.integrations.tts_v3_up import OUR_ID
 from pipeline.model.downlink import Downlink
 from pipeline.model.http import Call, Request, Response
@@ -101,7 +102,7 @@ class _Queue(msgspec.Struct):
     downlinks: list[_Item] | None = None
 
 
-class TtsV3(TtsV3Topics, Asynchronous):
+class TtsV3(TtsV3Topics, TtsV3Storage, Asynchronous):
     """The dialect; see the module."""
 
     name = "tts_v3"

@@ -410,12 +410,15 @@ def _ours(nested: list[str] | None, outer: list[str] | None) -> list[str]:
 def _repeat_key(up: Up, content: Any) -> str:
     """Return the key of one message.
 
-    The Application Server's own correlation id where it is there: unique for what the network
-    server told it, which may be several messages of different kinds (and one normalized message a
-    measurement, hence `content`). Else an uplink's counter, which a join resets: with the session,
-    or with the time. Where nothing tells two messages apart there is no key: a message twice is
-    better than a message lost.
+    Of an uplink its session, counter and time, which its storage keeps, too (a join resets the
+    counter, and so may a device without sessions). Else the Application Server's own correlation
+    id where it is there: unique for what the network server told it, which may be several messages
+    of different kinds (and one normalized message a measurement, hence `content`). Else an uplink's
+    counter with the session, or with the time. Where nothing tells two messages apart there is no
+    key: a message twice is better than a message lost.
     """
+    if up.kind == "uplink_message" and (told := _of_uplink(up)):
+        return told
     for correlation_id in up.correlation_ids:
         if correlation_id.startswith("as:up:"):
             told = correlation_id[6:]
@@ -429,6 +432,17 @@ def _repeat_key(up: Up, content: Any) -> str:
     if up.kind != "uplink_message":
         told = f"{up.kind}:{told}"
     return told if len(told) <= ID_LENGTH_MAX else digest(told)
+
+
+def _of_uplink(up: Up) -> str:
+    data = up.message
+    if not isinstance(data, _Data) or not data.session_key_id:
+        return ""
+    received_ms = time_of(data.received_at, "uplink_message.received_at")
+    if received_ms is None:
+        return ""
+    who = up.ids.dev_eui or f"{up.ids.application_id}:{up.ids.device_id}"
+    return digest(f"{who}|{data.session_key_id}|{data.f_cnt or 0}|{received_ms}")
 
 
 def _without_correlation(up: Up) -> str:

@@ -21,7 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from pipeline.errors import RetryableError, UsageError
 from pipeline.rulebook.book import Rulebook
-from pipeline.stream.kafka_settings import KafkaSettings
+from pipeline.stream.kafka_settings import MIB, KafkaSettings
 from pipeline.topics import (
     DAY_S,
     DELIVERY_PREFIX,
@@ -30,6 +30,7 @@ from pipeline.topics import (
     DOWNLINK_REQUESTED,
     DOWNLINK_STATE,
     RULES,
+    SOURCE_CURSOR,
     TOPICS,
     Topic,
     delivery_topic,
@@ -43,6 +44,7 @@ STATE_OF = {DEVICE_STATE: DEVICE_EVENTS, DOWNLINK_STATE: DOWNLINK_REQUESTED}
 SHORT_S = DAY_S
 """A retention below this needs segments to match: Kafka deletes whole segments alone."""
 SEGMENT_MS_MIN = 600_000
+CURSOR_SEGMENT_BYTES = 16 * MIB
 RETRY_MARGIN_S = DAY_S
 """How much longer than a destination's last retry its deliveries are kept."""
 
@@ -117,6 +119,9 @@ def _plan(settings: KafkaSettings, row: Topic, name: str, retry: Any = None) -> 
     give_up_s = getattr(retry, "give_up_after", None)
     if row.compacted:
         config["cleanup.policy"] = "compact"
+        if name == SOURCE_CURSOR:
+            # Kafka compacts whole segments alone, and who takes a lease reads all that is left.
+            config["segment.bytes"] = str(CURSOR_SEGMENT_BYTES)
     else:
         retention_s: float = row.retention_s
         if give_up_s is not None:

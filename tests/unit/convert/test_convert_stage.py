@@ -82,7 +82,7 @@ def test_the_repeat_key_travels(world: Any, first_byte: Decoder) -> None:
     """The dialect's key is a header; the same request has the same key in another record."""
     world.integration("ns", "ttn_v2", first_byte)
     out = world.run(world.record("ns", ttn(1)), world.record("ns", ttn(1)),
-                    world.record("ns", ttn(2)))  # fmt: skip
+                    world.record("ns", ttn(2, b"\x16")))  # fmt: skip
 
     keys = [record.headers["repeat"] for record in out.event_records]
     assert keys[0] == keys[1] != keys[2]

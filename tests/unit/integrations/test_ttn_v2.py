@@ -172,18 +172,31 @@ def test_same_request_has_the_same_key() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"counter": 3},
-        {"port": 2},
         {"payload_raw": "AQIDBQ=="},
-        {"hardware_serial": "0102030405060709"},
+        {"dev_id": "another"},
+        {"app_id": "another"},
         {"metadata": {"time": "2020-02-12T15:30:00Z"}},
     ],
 )
 def test_other_messages_have_other_keys(changes: dict[str, Any]) -> None:
-    """Another counter, port, payload or device is another message; so is another time, when a
-    reset set the counter back.
+    """Another device, payload or time is another message, whatever its counter, which a reset sets
+    back, and which the storage does not keep.
     """
     assert changed(**changes).repeat_key != read(DOCUMENTED).repeat_key
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"counter": 3},
+        {"port": 2},
+        {"payload_raw": "AQIDBQ=="},
+        {"hardware_serial": "0102030405060709"},
+    ],
+)
+def test_other_confirmed_messages_have_other_keys(changes: dict[str, Any]) -> None:
+    """Of what a device may repeat at another time, counter, port, payload and device tell."""
+    assert changed(confirmed=True, **changes).repeat_key != changed(confirmed=True).repeat_key
 
 
 def test_a_device_repeating_a_confirmed_uplink_is_known() -> None:

@@ -122,7 +122,7 @@ def test_every_field_of_an_uplink_lands_somewhere() -> None:
     assert uplink.dev_eui == "0004A30B001C0530"
     assert uplink.attributes == {"key1": "value1"}
     assert uplink.link == Link(application_id="app1", device_id="dev1", dev_eui="0004A30B001C0530")
-    assert uplink.repeat_key == "01E0WZGT6Y7657CPFPE5WEYDSQ"
+    assert len(uplink.repeat_key) == 24
     assert uplink.metadata == {
         "application_id": "app1",
         "device_id": "dev1",
@@ -195,6 +195,7 @@ def test_camel_case_is_the_same() -> None:
         "receivedAt": UPLINK["received_at"],
         "uplinkMessage": {
             "sessionKeyId": "AXA50tHUGUucuzS/bCGMNw==",
+            "receivedAt": UPLINK["uplink_message"]["received_at"],
             "fCnt": 1,
             "fPort": 1,
             "frmPayload": "gkHe",
@@ -426,6 +427,14 @@ def test_keys_of_repeats() -> None:
 
     assert keys == [read(document).repeat_key for document in (UPLINK, one, two)]
     assert len(set(keys)) == 3
+
+
+def test_the_servers_own_id_where_an_uplink_says_too_little() -> None:
+    """A webhook whose fields are masked still has the Application Server's correlation id."""
+    masked = changed()
+    del masked["uplink_message"]["session_key_id"]
+
+    assert read(masked).repeat_key == "01E0WZGT6Y7657CPFPE5WEYDSQ"
 
 
 def test_key_without_correlation_id() -> None:
