@@ -16,8 +16,10 @@ from aiocoap import Code, Message
 from aiocoap.numbers import ContentFormat
 
 from pipeline.errors import StorageFullError
+from pipeline.model.http import Request
 from pipeline.model.record import REPLY_TO
 from pipeline.model.reply import Reply, read_reply_to
+from pipeline.rehearse.senders.coap import send
 from tests.real.listening import BY_QUERY, WITHIN_S, Worker, integration, listening, until
 from tests.real.servers import free_port, program
 
@@ -427,3 +429,25 @@ async def test_a_port_that_cannot_be_had() -> None:
         assert "nobody can listen at 192.0.2.1:" in worker.status().last_error
     finally:
         await worker.sources.stop()
+
+
+async def test_over_dtls() -> None:
+    """With its pre-shared key a device of another implementation posts; with a wrong one it is not
+    heard, nor is plain CoAP.
+    """
+    pytest.importorskip("DTLSSocket", reason="pip install DTLSSocket (it needs autoconf)")
+    coap_client = program("coap-client-openssl", "libcoap3-bin")
+    worker = meters(dtls={"keys": {"meter": "secret-key"}})
+    async with listening(worker) as port, answering(worker):
+        for key in ("wrong-key", "secret-key"):
+            uri = f"coaps://127.0.0.1:{port}/meters/d1"
+            process = await asyncio.create_subprocess_exec(
+                coap_client, "-B", "2", "-u", "meter", "-k", key, "-m", "post", "-e", key, uri
+            )
+            async with asyncio.timeout(WITHIN_S):
+                await process.wait()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.sendto(GET_DOWNLINKS, ("127.0.0.1", port))
+        (chosen,) = worker.book.values()
+        assert await send(chosen, "d1", Request(b"sample")) == b"2.04 Changed"
+    assert worker.log.bodies == [b"secret-key", b"sample"]
