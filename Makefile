@@ -19,6 +19,7 @@ $(STAMP): pyproject.toml
 
 $(VENV)/.dev: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group compiled || echo "LEFT OUT: AMQP 1.0 and DTLS. Their libraries need a C compiler, Python's headers, autoconf and libtool."
 	@touch $@
 
 run: $(STAMP)  ## Install, and show the main job: a simulated fleet, live in the terminal.

@@ -4,7 +4,9 @@ servers that sinks write to.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +15,19 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from tests.real.sink_servers import SinkServers
+
+COMPILED = {"proton": "AMQP 1.0", "DTLSSocket": "CoAP over DTLS"}
+"""Libraries that pip has to compile, which not every machine can."""
+LEFT_OUT = [what for name, what in COMPILED.items() if find_spec(name) is None]
+if LEFT_OUT and os.environ.get("CI"):
+    raise pytest.UsageError(f"nothing may be left out here: {LEFT_OUT} (--group compiled)")
+collect_ignore_glob = ["*/*amqp1*", "real/test_amqp_program.py"] if "AMQP 1.0" in LEFT_OUT else []
+
+
+def pytest_report_header() -> str:
+    """Say what is not tested."""
+    return f"LEFT OUT, for want of libraries: {', '.join(LEFT_OUT)}" if LEFT_OUT else ""
+
 
 # How long an example takes says how busy the machine is, not whether the claim holds.
 settings.register_profile("any", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -435,7 +435,7 @@ async def test_over_dtls() -> None:
     """With its pre-shared key a device of another implementation posts; with a wrong one it is not
     heard, nor is plain CoAP.
     """
-    pytest.importorskip("DTLSSocket", reason="pip install DTLSSocket (it needs autoconf)")
+    pytest.importorskip("DTLSSocket", reason="pip install --group compiled")
     coap_client = program("coap-client-openssl", "libcoap3-bin")
     worker = meters(dtls={"keys": {"meter": "secret-key"}})
     async with listening(worker) as port, answering(worker):
