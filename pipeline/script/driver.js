@@ -42,6 +42,8 @@
   let leaking = false;
   let lines = [];
   let watch = null;
+  let stateless = false;
+  let kept = null;  // of a stateless script, its `decodeUplink`
   let table = null;  // of `tables`, where results go to it now
   let direct = DIRECT;  // how the factory is asked for `decodeUplink`
 
@@ -388,8 +390,12 @@
 
   const operations = {
     decode_uplink(argument) {
+      if (kept !== null && !thingsboard) return directly(argument, kept);
       const defined = factory.call(global, thingsboard ? 0 : direct);
-      if (typeof defined === 'function') return directly(argument, defined);
+      if (typeof defined === 'function') {
+        if (stateless) kept = defined;
+        return directly(argument, defined);
+      }
       const decodeUplink = defined[0];
       if (decodeUplink && !thingsboard) {
         const result = decodeUplink(input(argument));
@@ -539,10 +545,11 @@
 
   return {
     // `Buffer` only where a script asks for it: each object here is looked at after each slice.
-    prepare(compiled, words, isNormalizing, isComputing, Buffer) {
+    prepare(compiled, words, isNormalizing, isComputing, isStateless, Buffer) {
       factory = compiled;
       direct = isNormalizing ? 0 : DIRECT;
       if (isComputing) tables = null;
+      stateless = isStateless;
       if (Buffer) {
         const modules = {buffer: {Buffer}, 'node:buffer': {Buffer}};
         const offers = {

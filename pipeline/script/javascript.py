@@ -23,10 +23,11 @@ Other bindings of QuickJS, on the same batches in µs a call: quickjs-ng 4.3, js
 quickjs-bindings 0.1 4.5, cyjs 0.4 4.7, python-quickjs-ng 0.15 5.1, quickjs 1.19 5.2.
 
 One context (a JavaScript world of its own) a script. Every call starts from fresh variables: the
-source is a function that is run anew for each call. A script that alters what is built in (adds to
-`String.prototype`, replaces `Math.round`) or sets variables that it never declared is found out
-(`watch.js`): its outcomes are thrown away, its calls run again, and from then on all is put back
-after each call. So a call never sees what another left, as in The Things Stack.
+source is a function that is run anew for each call, unless it holds none (`stateless`). A script
+that alters what is built in (adds to `String.prototype`, replaces `Math.round`) or sets variables
+that it never declared is found out (`watch.js`): its outcomes are thrown away, its calls run again,
+and from then on all is put back after each call. So a call never sees what another left, as in The
+Things Stack.
 
 To write a result as JSON costs more than to decode eight bytes; results that are alike therefore
 leave as tables (`table.js`), in half the time.
@@ -54,6 +55,7 @@ from _quickjs import (  # type: ignore[import-not-found]  # compiled, without st
 
 from pipeline.script.confinement import arm
 from pipeline.script.frames import Request
+from pipeline.script.stateless import is_stateless
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,8 +193,14 @@ class _World:
         offered = (context.eval(_BUFFER)(),) if _NAMES_BUFFER.search(source) else ()
         # What is around a script that was translated may name what it does not.
         words = "" if engine.prelude else json.dumps(sorted(set(_WORD.findall(source))))
-        is_computing = bool(_COMPUTES_FIELDS.search(source))
-        pick(driver, "prepare")(script, words, "normalizeUplink" in source, is_computing, *offered)
+        pick(driver, "prepare")(
+            script,
+            words,
+            "normalizeUplink" in source,
+            bool(_COMPUTES_FIELDS.search(source)),
+            not engine.prelude and is_stateless(source),
+            *offered,
+        )
 
     def has_jobs(self) -> bool:
         """Whether the script left promises behind; tells by starting one, so drop the world."""

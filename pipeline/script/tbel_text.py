@@ -45,7 +45,15 @@ def doubles_in_texts(tokens: Sequence[Token]) -> list[Span]:
 
     `tokens`: those that mean something, as (kind, text), see `tbel.TOKEN`.
     """
-    return _Reading(tokens).spans()
+    return _Reading(tokens).spans() if _makes_texts(tokens) else []
+
+
+def _makes_texts(tokens: Sequence[Token]) -> bool:
+    """Return whether anything may be put together with a text, or shown as one."""
+    words = {text for _, text in tokens}
+    return not words.isdisjoint(("toString", "valueOf")) or (
+        not words.isdisjoint(("+", "+=")) and any(kind == "text" for kind, _ in tokens)
+    )
 
 
 class _Reading:
