@@ -371,19 +371,20 @@
   // What `input` and `decoded` do, in one step where all is as it mostly is: a call of a function
   // costs as much as eight bytes.
   function directly(argument, decodeUplink) {
-    const {bytes: text, recvTime} = argument;
-    const bytes = text ? fromBase64(text) : NO_BYTES;
-    const list = listings[bytes.length];
-    if (list === undefined || limits.signed_bytes || typeof recvTime !== 'number' || table === null) {
+    // With `var`, which the engine need not check for being there.
+    var text = argument.bytes, recvTime = argument.recvTime;
+    var bytes = text ? fromBase64(text) : NO_BYTES;
+    var list = listings[bytes.length];
+    if (list === undefined || typeof recvTime !== 'number' || table === null) {
       return decoded(decodeUplink(input(argument)), 'decodeUplink');
     }
     argument.bytes = list(bytes);
     argument.recvTime = new NativeDate(recvTime);
-    const result = decodeUplink(argument);
+    var result = decodeUplink(argument);
     if (typeof result === 'object' && result !== null) {
-      const {data, warnings, errors} = result;
-      if (typeof data === 'object' && data !== null && warnings === undefined
-        && errors === undefined && table.put(data)) return null;
+      var data = result.data;
+      if (typeof data === 'object' && data !== null && result.warnings === undefined
+        && result.errors === undefined && table.put(data)) return null;
     }
     return decoded(result, 'decodeUplink');
   }
@@ -549,6 +550,8 @@
       factory = compiled;
       direct = isNormalizing ? 0 : DIRECT;
       if (isComputing) tables = null;
+      // Signed bytes are made by `input`.
+      if (limits.signed_bytes) direct = 0;
       stateless = isStateless;
       if (Buffer) {
         const modules = {buffer: {Buffer}, 'node:buffer': {Buffer}};
@@ -587,7 +590,7 @@
       const end = calls.length - position > count_max ? position + count_max : calls.length;
       const stop = now() + slice_ms;
       while (position < end && !broken) {
-        let text;
+        var text;
         try {
           text = step(calls[position]);
           if (text !== null) text = `{"value":${text}}`;

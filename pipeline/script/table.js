@@ -65,11 +65,11 @@
       }
     }
     if (longest > charsMax) return null;
-    const make = new NativeFunction('quote', 'valuesOf', `'use strict';let none${remembered};`
+    const make = new NativeFunction('quote', 'valuesOf', `'use strict';var none${remembered};`
       + `return{count:${count},values:[],rows:0,chars:0,index:-1,put(data,items){`
-      + `const v=items===undefined?valuesOf(data):items${read};`
+      + `var v=items===undefined?valuesOf(data):items${read};`
       + `if(v.length!==${count}${checks})return false;`
-      + `const sum=${sum};if(sum-sum!==0)return false;`
+      + `var sum=${sum};if(sum-sum!==0)return false;`
       + `${texts}this.values.push(${row});return true}}`);
     const shape = make(quote, valuesOf);
     shape.names = quote(names);
@@ -154,7 +154,7 @@
     // Counts the next result: that of the latest `put`, or one of the driver's own. Returns how
     // many characters it has, about. A row that was never counted (its call was stopped) is none.
     count(isRow) {
-      let index = -1;
+      var index = -1;
       if (isRow) {
         if (last.index < 0) {
           last.index = used.length;
