@@ -27,6 +27,8 @@ from pipeline.rehearse.bench_sink import Counted
 LOOK_EVERY_S = 0.1
 QUIET_S = 1.5
 """So long nothing must move until it is taken for done: gauges of what waits are a second old."""
+QUIET_LONG_S = 5.0
+"""The same where something seems to wait: on Kafka the marks of transactions count as records."""
 WARM_UP_S = 1.0
 """Of the time from door to sink the first second is left out, where there are three: script
 processes start in it."""
@@ -117,15 +119,17 @@ class Bench:
             if not self._told.ended:
                 continue
             until = until or now + self._drain_s
-            done = progress.stages.get("convert", 0) >= _taken(self._told) and not progress.waiting
-            if done and now - self._moved >= QUIET_S:
+            quiet_s = QUIET_LONG_S if progress.waiting else QUIET_S
+            all_in = progress.stages.get("convert", 0) >= _taken(self._told)
+            if all_in and now - self._moved >= quiet_s:
                 return True
             if now > until:
                 return False
 
     def _look(self, now: float) -> Progress:
-        records = self._metrics.values("funicular_stage_records_total")
-        stages = {dict(labels)["stage"]: int(count) for labels, count in records.items()}
+        stages: Counter[str] = Counter()  # on Kafka there is a series for each partition
+        for labels, count in self._metrics.values("funicular_stage_records_total").items():
+            stages[dict(labels)["stage"]] += int(count)
         deliveries = self._counted.deliveries.total()
         seen = (self._told.sent, deliveries, *stages.values())
         if seen != self._seen:
