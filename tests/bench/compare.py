@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import statistics
 import sys
 import tempfile
@@ -26,7 +27,7 @@ import orjson
 
 from tests.bench.peers.contestants import Contestant, cache_folder, contestants, lacking
 from tests.bench.peers.trial import Place, Result, Size, trial
-from tests.kafka.brokers import Brokers, source
+from tests.kafka.brokers import IMAGE, POM, Brokers, source
 
 OURS = "funicular"
 JOBS = {"whole": OURS, "convert": f"{OURS}-convert"}
@@ -99,6 +100,15 @@ def cluster() -> Brokers:
             "no Kafka: it needs Java and Maven, or Docker, or FUNICULAR_TEST_KAFKA=host:port"
         )
     return Brokers.start(1) if where in {"container", "jars"} else Brokers({}, where)
+
+
+def broker_version() -> str:
+    """Return which Kafka it runs on."""
+    where = source()
+    if where == "container":
+        return IMAGE
+    found = re.search(r"<kafka.version>(.+)</kafka.version>", POM.read_text())
+    return f"Kafka {found[1]}" if where == "jars" and found else f"as it is at {where}"
 
 
 def _once(contestant: Contestant, place: Place, size: Size) -> Result:
@@ -181,7 +191,8 @@ def main() -> None:
     size = Size(given.messages, given.warm, given.devices, given.partitions)
     rounds = run(taking_part, size, given.runs)
     found = rows(taking_part, rounds)
-    versions = {each.name: each.version(cache_folder()) for each in taking_part}
+    versions = {"broker": broker_version()}
+    versions |= {each.name: each.version(cache_folder()) for each in taking_part}
     say(table(found, given.runs))
     say("\n".join(["", *(f"{name}: {version}" for name, version in versions.items())]))
     say(f"{machine()}\n{asdict(size)}")
