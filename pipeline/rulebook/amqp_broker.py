@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.integrations.dialect import Dialect, OverMqtt
+from pipeline.integrations.dialect import Dialect, KnowsItsBroker, OverMqtt
 from pipeline.integrations.http import HttpOptions
 from pipeline.rulebook.amqp_keys import (
     KEY_BYTES_MAX,
@@ -207,6 +207,14 @@ class AmqpSourceConfig(ConnectionConfig):
     def one_owner(self) -> bool:
         """See `ConnectionConfig`."""
         return not self.share
+
+    @classmethod
+    def carries(cls, dialect: Dialect) -> list[Problem]:
+        """See `ConnectionConfig`."""
+        if not isinstance(dialect, KnowsItsBroker):
+            return []
+        message = f"{dialect.name} comes from its platform's own MQTT broker"
+        return [Problem(("transport",), message, "`transport: mqtt`", 0)]
 
     def together(self, dialect: Dialect, options: Any) -> list[Problem]:
         """See `ConnectionConfig`."""

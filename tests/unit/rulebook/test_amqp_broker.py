@@ -74,6 +74,7 @@ def test_all_that_can_be_said(tmp_path: Path) -> None:
         ("http", "{server: 'amqp://rabbit', downlinks: {}}", "names no routing key"),
         ("loriot", "{server: 'amqp://rabbit', downlinks: {}}", "posts its downlinks"),
         ("ttn_v2", "{server: 'amqp://rabbit', routing_key: a.b}", "reads its own topics"),
+        ("azure_iot_hub", "{server: 'amqp://h'}", "comes from its platform's own MQTT broker"),
     ],
 )
 def test_what_cannot_be_is_said(tmp_path: Path, dialect: str, connection: str, says: str) -> None:

@@ -91,7 +91,7 @@ def test_our_own_dialect_reads_what_it_wrote(dialect: str, body: dict[str, Any])
 
     kept = ("device", "type", "time_ms", "payload", "fields", "f_port", "f_cnt", "confirmed")
     assert [getattr(again, name) for name in kept] == [getattr(first, name) for name in kept]
-    assert again.repeat_key == "0197-a.s1"
+    assert again.repeat_key == (first.repeat_key if dialect == "tts_v3" else "0197-a.s1")
 
 
 def test_an_uplink_of_v2_has_v3s_names() -> None:
