@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench chaos clean
+.PHONY: help run test lint bench bench-peers soak chaos clean
 
 help:  ## Show this help.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Funicular needs Python 3.11 or newer: make PYTHON=python3.12 run")'
@@ -37,7 +37,13 @@ lint: $(VENV)/.dev  ## Run what CI runs before the tests: format, lint, types, i
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev  ## Measure; figures are ratios and medians, see tests/bench.
-	@for bench in script_engines expression route log door main_job; do echo "== $$bench"; $(BIN)/python -m tests.bench.$$bench || exit 1; done
+	@for bench in script_engines codecs expression route log door main_job growth; do echo "== $$bench"; $(BIN)/python -m tests.bench.$$bench || exit 1; done
+
+bench-peers: $(VENV)/.dev  ## Beside Faust, Quix Streams, Kafka Streams and Bento; ARGS="--runs 3 --peers quix".
+	$(BIN)/python -m tests.bench.compare $(ARGS)
+
+soak: $(VENV)/.dev  ## Ten million uplinks: does memory stay flat?
+	$(BIN)/python -m tests.soak.main_job $(ARGS)
 
 chaos: $(VENV)/.dev  ## Kill, stop and break the program on Kafka for hours; ARGS=--short: minutes.
 	$(BIN)/python -m tests.chaos $(ARGS)
