@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from pipeline.amqp_client import BrokerError, UnreadableError, closed_by, connected
+from pipeline.clients.amqp import BrokerError, UnreadableError, closed_by, connected
 from pipeline.integrations.dialect import OverMqtt
 from pipeline.model.http import Request
 from pipeline.rulebook.amqp_broker import AmqpSourceConfig

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from pipeline.amqp1_client import Arrival, Connection, Management, ServerError, connected
+from pipeline.clients.amqp1 import Arrival, Connection, Management, ServerError, connected
 from pipeline.errors import MessageError
 from pipeline.model.http import Request
 from pipeline.rulebook.amqp1_server import Amqp1SourceConfig, EventHub

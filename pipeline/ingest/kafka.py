@@ -13,8 +13,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipeline.clients.kafka import POLL_INTERVAL_MAX_MS, only_our_cancellation, quiet, sticky, stop
 from pipeline.errors import RetryableError
-from pipeline.kafka_consumer import POLL_INTERVAL_MAX_MS, only_our_cancellation, quiet, sticky, stop
 from pipeline.rulebook.kafka_topics import KafkaSourceConfig
 
 from .kafka_record import request_of

@@ -12,8 +12,8 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, Any
 
+from pipeline.clients.mqtt import BrokerError, client_of, connected
 from pipeline.model.http import Request
-from pipeline.mqtt_client import BrokerError, client_of, connected
 from pipeline.rulebook.mqtt_broker import MqttSourceConfig
 
 from .source import Context, Health, Inlet, SourceError

@@ -26,9 +26,9 @@ from pipeline.rulebook.opcua_server import OpcuaSourceConfig
 from .source import Context, Health, Inlet, SourceError
 
 if TYPE_CHECKING:
-    from pipeline.opcua_client.nodes import Node
-    from pipeline.opcua_client.session import Session
-    from pipeline.opcua_client.subscription import Said
+    from pipeline.clients.opcua.nodes import Node
+    from pipeline.clients.opcua.session import Session
+    from pipeline.clients.opcua.subscription import Said
 
 VALUES_MAX = 500  # of one request, so that it stays below `body_bytes_max`
 # Notifications that said all: the one that waited for the history, and the next.
@@ -56,7 +56,7 @@ class OpcuaSource:
 
     async def run(self, inlet: Inlet, health: Health) -> None:
         """See `source.Source`."""
-        from pipeline.opcua_client.session import (  # noqa: PLC0415 - an extra
+        from pipeline.clients.opcua.session import (  # noqa: PLC0415 - an extra
             ServerError,
             connected,
         )
@@ -79,7 +79,7 @@ class _Visit:
         inlet: Inlet,
         last: dict[str, datetime],
     ) -> None:
-        from pipeline.opcua_client.subscription import Subscription  # noqa: PLC0415 - an extra
+        from pipeline.clients.opcua.subscription import Subscription  # noqa: PLC0415 - an extra
 
         self._config = config
         self._batch_max = context.batch_max
@@ -97,7 +97,7 @@ class _Visit:
 
     async def run(self, health: Health) -> None:
         """Serve until the connection breaks. ServerError, and what the inlet raises."""
-        from pipeline.opcua_client.nodes import discover  # noqa: PLC0415 - an extra
+        from pipeline.clients.opcua.nodes import discover  # noqa: PLC0415 - an extra
 
         found = await discover(self._session, self._config)
         nodes = found.read()
@@ -139,7 +139,7 @@ class _Visit:
                 raise SourceError(f"no value for {most_s:g} s (`silence_max`)") from None
 
     async def _browse_again(self, every_s: float) -> None:
-        from pipeline.opcua_client.nodes import discover  # noqa: PLC0415 - an extra
+        from pipeline.clients.opcua.nodes import discover  # noqa: PLC0415 - an extra
 
         while True:
             await asyncio.sleep(every_s)
@@ -159,7 +159,7 @@ class _Visit:
 
     async def _catch_up(self, nodes: Sequence[Node]) -> None:
         """Hand over what the nodes' history has since what was taken last."""
-        from pipeline.opcua_client.history import kept, missed, server_time  # noqa: PLC0415
+        from pipeline.clients.opcua.history import kept, missed, server_time  # noqa: PLC0415
 
         if not self._config.history:
             return
@@ -192,7 +192,7 @@ class _Visit:
         of the history that was read. Once all that waited at the server has come, none was: a
         source's clock may go back.
         """
-        from pipeline.opcua_client.values import overflowed, time_of  # noqa: PLC0415 - an extra
+        from pipeline.clients.opcua.values import overflowed, time_of  # noqa: PLC0415 - an extra
 
         if overflowed(value):
             self._inlet.pass_over(1, "values that the server's queue had no room for (queue_size)")
@@ -204,7 +204,7 @@ class _Visit:
         return time == before or (node.key in self._caught_up and time < before)
 
     async def _hand_over(self, said: Sequence[Said], cursor: Any) -> None:
-        from pipeline.opcua_client.values import time_of  # noqa: PLC0415 - an extra
+        from pipeline.clients.opcua.values import time_of  # noqa: PLC0415 - an extra
 
         requests = _requests(said)
         for first in range(0, len(requests), self._batch_max):
@@ -221,7 +221,7 @@ class _Visit:
 
 def _requests(said: Sequence[Said]) -> list[Request]:
     """Return a request for each device, in the order in which they were first told of."""
-    from pipeline.opcua_client.values import value_of  # noqa: PLC0415 - an extra
+    from pipeline.clients.opcua.values import value_of  # noqa: PLC0415 - an extra
 
     # Nodes of one device may stand on other ways down, with other names.
     values: defaultdict[tuple[str, tuple[tuple[str, str], ...]], list[Value]] = defaultdict(list)

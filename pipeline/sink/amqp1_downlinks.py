@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from pydantic import SecretStr
 
-from pipeline.amqp1_client import Connection, ServerError, connected
+from pipeline.clients.amqp1 import Connection, ServerError, connected
 from pipeline.errors import MessageError
 from pipeline.integrations.dialect import OverMqtt
 from pipeline.integrations.http import HttpOptions

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import SecretStr
 
-from pipeline.amqp_client import BrokerError, broker_error, connected
+from pipeline.clients.amqp import BrokerError, broker_error, connected
 from pipeline.errors import MessageError
 from pipeline.integrations.dialect import OverMqtt
 from pipeline.integrations.http import HttpOptions

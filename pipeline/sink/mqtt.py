@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import msgspec
 from pydantic import BaseModel, Field, field_validator
 
+from pipeline.clients.mqtt import BrokerError, client_of, said
 from pipeline.errors import MessageError, RetryableError
 from pipeline.model.delivery import Delivery
-from pipeline.mqtt_client import BrokerError, client_of, said
 from pipeline.rulebook.mqtt_broker import MqttBrokerConfig
 from pipeline.sink.batches import in_order, make_all, merge, refused, too_large
 from pipeline.sink.formats.format import PLAIN, Format

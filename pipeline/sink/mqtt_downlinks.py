@@ -14,11 +14,11 @@ from contextlib import AsyncExitStack
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
+from pipeline.clients.mqtt import BrokerError, client_of, connected, said
 from pipeline.errors import MessageError
 from pipeline.model.delivery import Delivery
 from pipeline.model.mqtt import Publication
 from pipeline.model.uplink import Link
-from pipeline.mqtt_client import BrokerError, client_of, connected, said
 from pipeline.rulebook.book import Integration
 from pipeline.sink.batches import one_by_one
 from pipeline.sink.downlinks import DownlinkTransport

@@ -22,9 +22,9 @@ from pipeline.sink.batches import one_by_one, refused
 from pipeline.sink.transport import DELIVERED, Context, Result, Verdict
 
 if TYPE_CHECKING:
-    from pipeline.opcua_client.nodes import Found, Node
-    from pipeline.opcua_client.session import Session
-    from pipeline.opcua_client.writes import Kinds
+    from pipeline.clients.opcua.nodes import Found, Node
+    from pipeline.clients.opcua.session import Session
+    from pipeline.clients.opcua.writes import Kinds
 
 BROWSE_AGAIN_S = 30.0  # for a device or field that was not there: new ones appear
 _NO_LINK = Link()
@@ -58,7 +58,7 @@ class OpcuaDownlinkTransport:
         await self._connected()
 
     async def _connected(self) -> _Connection:
-        from pipeline.opcua_client.session import connected  # noqa: PLC0415 - an extra
+        from pipeline.clients.opcua.session import connected  # noqa: PLC0415 - an extra
 
         async with self._connecting:
             if self._connection is not None and not self._connection.session.lost.done():
@@ -92,7 +92,7 @@ class OpcuaDownlinkTransport:
         return await one_by_one(batch, self._hand_over)
 
     async def _hand_over(self, delivery: Delivery) -> Result:
-        from pipeline.opcua_client.session import ServerError  # noqa: PLC0415 - an extra
+        from pipeline.clients.opcua.session import ServerError  # noqa: PLC0415 - an extra
 
         downlink = delivery.downlink
         if downlink is None:
@@ -116,7 +116,7 @@ class _Connection:
     """A session, and the nodes that it may write."""
 
     def __init__(self, config: Any, session: Session, held: AsyncExitStack) -> None:
-        from pipeline.opcua_client.writes import Kinds  # noqa: PLC0415 - an extra
+        from pipeline.clients.opcua.writes import Kinds  # noqa: PLC0415 - an extra
 
         self.session = session
         self.held = held
@@ -127,7 +127,7 @@ class _Connection:
 
     async def discover(self) -> None:
         """Find the nodes. ServerError: not now."""
-        from pipeline.opcua_client.nodes import discover  # noqa: PLC0415 - an extra
+        from pipeline.clients.opcua.nodes import discover  # noqa: PLC0415 - an extra
 
         self._found = await discover(self.session, self._config)
         self._found_s = asyncio.get_running_loop().time()
@@ -150,7 +150,7 @@ class _Connection:
 
     async def write(self, values: Mapping[str, Any], nodes: Mapping[str, Node]) -> dict[str, str]:
         """Write; return each field's status."""
-        from pipeline.opcua_client.writes import write  # noqa: PLC0415 - an extra
+        from pipeline.clients.opcua.writes import write  # noqa: PLC0415 - an extra
 
         return await write(self.session, self._kinds, values, nodes)
 

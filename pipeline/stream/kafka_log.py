@@ -12,8 +12,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from pipeline.clients.kafka import quiet
 from pipeline.errors import ClosedError, RetryableError, UsageError
-from pipeline.kafka_consumer import quiet
 from pipeline.model.dead_letter import DEAD_LETTER_TOPIC
 from pipeline.model.record import Outgoing
 from pipeline.stream.kafka_reader import KafkaReader

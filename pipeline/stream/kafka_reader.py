@@ -22,8 +22,8 @@ from aiokafka.errors import (
     KafkaError,
 )
 
+from pipeline.clients.kafka import POLL_INTERVAL_MAX_MS, only_our_cancellation, sticky, stop
 from pipeline.errors import ClosedError, RetryableError
-from pipeline.kafka_consumer import POLL_INTERVAL_MAX_MS, only_our_cancellation, sticky, stop
 from pipeline.model.record import Outgoing, Record
 from pipeline.ports import Holder
 from pipeline.stream.kafka_records import record_of

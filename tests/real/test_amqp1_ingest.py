@@ -13,7 +13,7 @@ import orjson
 import proton
 import pytest
 
-from pipeline.amqp1_client import connected
+from pipeline.clients.amqp1 import connected
 from pipeline.errors import StorageFullError
 from pipeline.integrations.dialect import OverMqtt, dialects
 from pipeline.model.http import SOURCE_KEY

@@ -15,8 +15,8 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
-from pipeline.amqp1_client import connected
 from pipeline.cli import main
+from pipeline.clients.amqp1 import connected
 from pipeline.rulebook.amqp1_server import Amqp1SourceConfig
 from pipeline.settings import Settings
 from pipeline.wiring import Funicular

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pipeline.amqp_client import BrokerError, broker_error, connected
+from pipeline.clients.amqp import BrokerError, broker_error, connected
 from pipeline.integrations.dialect import OverMqtt
 from pipeline.model.http import Request
 from pipeline.rehearse.senders.sender import NotSentError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.amqp1_client import ServerError, connected
+from pipeline.clients.amqp1 import ServerError, connected
 from pipeline.integrations.dialect import OverMqtt
 from pipeline.model.http import Request
 from pipeline.rehearse.senders.sender import NotSentError

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from pipeline.clients.kafka import quiet
 from pipeline.errors import RetryableError
 from pipeline.integrations.dialect import OverMqtt
-from pipeline.kafka_consumer import quiet
 from pipeline.model.http import Request
 from pipeline.rehearse.senders.sender import NotSentError
 from pipeline.rulebook.book import Integration

@@ -5,8 +5,8 @@ from __future__ import annotations
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
+from pipeline.clients.mqtt import BrokerError, client_of, connected
 from pipeline.model.http import Request
-from pipeline.mqtt_client import BrokerError, client_of, connected
 from pipeline.rehearse.senders.sender import NotSentError
 from pipeline.rulebook.book import Integration
 

@@ -19,9 +19,9 @@ from pipeline.rulebook.book import Integration
 
 async def write_sample(integration: Integration, device_id: str, request: Request) -> bytes:
     """See `sender.Sender`. What is shown are the nodes that were written."""
-    from pipeline.opcua_client.nodes import discover  # noqa: PLC0415 - an extra
-    from pipeline.opcua_client.session import ServerError, connected  # noqa: PLC0415
-    from pipeline.opcua_client.writes import Kinds, write  # noqa: PLC0415
+    from pipeline.clients.opcua.nodes import discover  # noqa: PLC0415 - an extra
+    from pipeline.clients.opcua.session import ServerError, connected  # noqa: PLC0415
+    from pipeline.clients.opcua.writes import Kinds, write  # noqa: PLC0415
 
     config: Any = integration.connection
     try:

@@ -10,8 +10,8 @@ import orjson
 import pytest
 from asyncua import ua
 
+from pipeline.clients.opcua.values import overflowed, plain, value_of, variant_of
 from pipeline.errors import MessageError
-from pipeline.opcua_client.values import overflowed, plain, value_of, variant_of
 
 T = ua.VariantType
 TIME = datetime(2026, 1, 2, 3, 4, 5, 600_000, tzinfo=UTC)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from pipeline.amqp_client import (
+from pipeline.clients.amqp import (
     FAULT_HEADER,
     BrokerError,
     UnreadableError,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from asyncua import ua
 
-from pipeline.opcua_client.nodes import Found, discover
-from pipeline.opcua_client.session import ServerError
+from pipeline.clients.opcua.nodes import Found, discover
+from pipeline.clients.opcua.session import ServerError
 from pipeline.rulebook.opcua_server import OpcuaSourceConfig
 
 OBJECTS = ua.NodeId(ua.ObjectIds.ObjectsFolder)
