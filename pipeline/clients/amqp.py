@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from pipeline.errors import RetryableError
-from pipeline.rulebook.amqp_broker import AmqpSourceConfig
-from pipeline.rulebook.tls import tls_context
+from pipeline.rulebook.connections.amqp_broker import AmqpSourceConfig
+from pipeline.rulebook.connections.tls import tls_context
 
 if TYPE_CHECKING:
     from aiormq.abc import AbstractConnection

@@ -14,9 +14,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RetryableError
-from pipeline.rulebook.mqtt_broker import MqttBrokerConfig
-from pipeline.rulebook.sas import credentials
-from pipeline.rulebook.tls import tls_context
+from pipeline.rulebook.connections.mqtt_broker import MqttBrokerConfig
+from pipeline.rulebook.connections.sas import credentials
+from pipeline.rulebook.connections.tls import tls_context
 
 if TYPE_CHECKING:
     import aiomqtt

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.clients.amqp import BrokerError, UnreadableError, closed_by, connected
 from pipeline.integrations.dialect import OverMqtt
 from pipeline.model.http import Request
-from pipeline.rulebook.amqp_broker import AmqpSourceConfig
-from pipeline.rulebook.amqp_keys import topic_of
+from pipeline.rulebook.connections.amqp_broker import AmqpSourceConfig
+from pipeline.rulebook.connections.amqp_keys import topic_of
 
 from .amqp_message import request_of
 from .source import Context, Health, Inlet, SourceError

@@ -19,7 +19,7 @@ import structlog
 from pipeline.clients.amqp1 import Arrival, Connection, Management, ServerError, connected
 from pipeline.errors import MessageError
 from pipeline.model.http import Request
-from pipeline.rulebook.amqp1_server import Amqp1SourceConfig, EventHub
+from pipeline.rulebook.connections.amqp1_server import Amqp1SourceConfig, EventHub
 
 from .amqp1_message import read, request_of
 from .source import Context, Health, Inlet, SourceError

@@ -15,8 +15,8 @@ import orjson
 from pipeline.errors import MessageError
 from pipeline.integrations.dialect import OverMqtt
 from pipeline.model.http import SOURCE_KEY, Request
-from pipeline.rulebook.amqp_keys import topic_of
 from pipeline.rulebook.book import Integration
+from pipeline.rulebook.connections.amqp_keys import topic_of
 
 from .amqp_message import header_texts, text_of
 

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from pipeline.model.http import SOURCE_KEY, Request
-from pipeline.rulebook.amqp_keys import named_words
+from pipeline.rulebook.connections.amqp_keys import named_words
 
 HEADERS_MAX = 50
 HEADER_NAME_LENGTH_MAX = 100

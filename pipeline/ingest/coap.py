@@ -13,8 +13,8 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Any
 
-from pipeline.rulebook.coap_server import CoapServerConfig, psk_credentials
-from pipeline.rulebook.listener import Networks
+from pipeline.rulebook.connections.coap_server import CoapServerConfig, psk_credentials
+from pipeline.rulebook.connections.listener import Networks
 
 from .raw_message import address_text
 from .source import Context, Health, Inlet, SourceError

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.clients.mqtt import BrokerError, client_of, connected
 from pipeline.model.http import Request
-from pipeline.rulebook.mqtt_broker import MqttSourceConfig
+from pipeline.rulebook.connections.mqtt_broker import MqttSourceConfig
 
 from .source import Context, Health, Inlet, SourceError
 

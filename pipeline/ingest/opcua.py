@@ -21,7 +21,7 @@ import structlog
 
 from pipeline.integrations.opcua import Body, Value
 from pipeline.model.http import Request
-from pipeline.rulebook.opcua_server import OpcuaSourceConfig
+from pipeline.rulebook.connections.opcua_server import OpcuaSourceConfig
 
 from .source import Context, Health, Inlet, SourceError
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from pipeline.rulebook.listener import Networks
+from pipeline.rulebook.connections.listener import Networks
 
 
 class Peers:

@@ -15,7 +15,7 @@ import msgspec
 
 from pipeline.errors import MessageError
 from pipeline.model.http import Call, Response
-from pipeline.rulebook.polled_api import PollConfig
+from pipeline.rulebook.connections.polled_api import PollConfig
 
 from .polled import Answer, Message, State, kept_state, plan_of
 from .source import Context, Fetcher, Health, Inlet, SourceError

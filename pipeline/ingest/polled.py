@@ -19,7 +19,7 @@ from pipeline.integrations.dialect import Stored
 from pipeline.integrations.document import digest, parse
 from pipeline.model.http import SOURCE_KEY, Call, Request, Response
 from pipeline.rulebook.book import Integration
-from pipeline.rulebook.polled_api import PollConfig, answer_expression, asking_value
+from pipeline.rulebook.connections.polled_api import PollConfig, answer_expression, asking_value
 
 from .source import SourceError
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.model.http import Request
-from pipeline.rulebook.device_naming import FieldNaming, HeadNaming, Named
-from pipeline.rulebook.listener import DEVICE
+from pipeline.rulebook.connections.device_naming import FieldNaming, HeadNaming, Named
+from pipeline.rulebook.connections.listener import DEVICE
 
 WRONG_TOKEN = "messages with a wrong token, or without one"  # noqa: S105 - a reason, no secret
 

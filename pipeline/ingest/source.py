@@ -17,8 +17,8 @@ from pipeline.errors import RetryableError
 from pipeline.model.http import Call, Request, Response
 from pipeline.ports import Leases
 from pipeline.rulebook.book import Integration
-from pipeline.rulebook.connection_config import ConnectionConfig
-from pipeline.rulebook.tls import TlsConfig
+from pipeline.rulebook.connections.connection_config import ConnectionConfig
+from pipeline.rulebook.connections.tls import TlsConfig
 from pipeline.scan import defined
 
 from .door import Answer

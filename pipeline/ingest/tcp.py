@@ -11,9 +11,9 @@ import asyncio
 from typing import Any
 
 from pipeline.errors import RetryableError
-from pipeline.rulebook.listener import Networks
-from pipeline.rulebook.server_tls import server_tls_context
-from pipeline.rulebook.tcp_server import TcpServerConfig
+from pipeline.rulebook.connections.listener import Networks
+from pipeline.rulebook.connections.server_tls import server_tls_context
+from pipeline.rulebook.connections.tcp_server import TcpServerConfig
 
 from .peers import Peers
 from .raw_message import address_text

@@ -12,9 +12,9 @@ from contextlib import suppress
 
 from pipeline.errors import MessageError
 from pipeline.model.http import Request
-from pipeline.rulebook.device_naming import HandshakeNaming
-from pipeline.rulebook.framing import FrameReader
-from pipeline.rulebook.tcp_server import TcpServerConfig
+from pipeline.rulebook.connections.device_naming import HandshakeNaming
+from pipeline.rulebook.connections.framing import FrameReader
+from pipeline.rulebook.connections.tcp_server import TcpServerConfig
 
 from .raw_message import WRONG_TOKEN, address_text, named, request_of
 from .source import Context, Inlet

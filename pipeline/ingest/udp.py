@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 from pipeline.errors import MessageError
 from pipeline.model.http import Request
-from pipeline.rulebook.framing import FrameReader
-from pipeline.rulebook.listener import Networks
-from pipeline.rulebook.udp_server import DATAGRAM_BYTES_MAX, UdpServerConfig
+from pipeline.rulebook.connections.framing import FrameReader
+from pipeline.rulebook.connections.listener import Networks
+from pipeline.rulebook.connections.udp_server import DATAGRAM_BYTES_MAX, UdpServerConfig
 
 from .raw_message import WRONG_TOKEN, address_text, named, request_of
 from .source import Context, Health, Inlet, SourceError

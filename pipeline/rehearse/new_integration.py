@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pipeline.errors import UsageError
 from pipeline.integrations.dialect import HTTP, Dialect, usual_transport
 from pipeline.rulebook.catalogue import suggest
-from pipeline.rulebook.connection_config import ConnectionConfig
+from pipeline.rulebook.connections.connection_config import ConnectionConfig
 from pipeline.rulebook.folder import NAME, NAME_RULE
 
 _VARIABLE = "VARIABLE"

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.rulebook.tls import TlsConfig
+from pipeline.rulebook.connections.tls import TlsConfig
 from pipeline.sink.formats.cloudevents import CloudEventsFormat
 from pipeline.sink.formats.template import TemplateFormat
 from pipeline.sink.formats.ttn_v2 import TtnV2Format

@@ -18,7 +18,7 @@ from pipeline.integrations.dialect import Dialect
 from pipeline.ports import Script
 
 if TYPE_CHECKING:
-    from pipeline.rulebook.connection_config import ConnectionConfig
+    from pipeline.rulebook.connections.connection_config import ConnectionConfig
 
 
 @dataclass(frozen=True, slots=True)

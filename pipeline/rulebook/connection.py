@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.integrations.dialect import HTTP, Dialect, usual_transport
 from pipeline.rulebook.catalogue import Problem, suggest
-from pipeline.rulebook.connection_config import ConnectionConfig
+from pipeline.rulebook.connections.connection_config import ConnectionConfig
 from pipeline.rulebook.validation import validate
 
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from pipeline.errors import MessageError, RetryableError
 from pipeline.model.delivery import Delivery
-from pipeline.rulebook.tls import TlsConfig, tls_context
+from pipeline.rulebook.connections.tls import TlsConfig, tls_context
 from pipeline.sink.batches import in_order, make_all, merge, too_large
 from pipeline.sink.formats.format import PLAIN, Format
 from pipeline.sink.library import check_library

@@ -23,9 +23,9 @@ from pipeline.model.delivery import Delivery
 from pipeline.model.downlink import Downlink
 from pipeline.model.mqtt import Publication
 from pipeline.model.uplink import Link
-from pipeline.rulebook.amqp1_server import Amqp1Downlinks
-from pipeline.rulebook.amqp_keys import downlink_address
 from pipeline.rulebook.book import Integration
+from pipeline.rulebook.connections.amqp1_server import Amqp1Downlinks
+from pipeline.rulebook.connections.amqp_keys import downlink_address
 from pipeline.sink.batches import one_by_one, refused
 from pipeline.sink.downlinks import DownlinkTransport
 from pipeline.sink.transport import DELIVERED, Context, Result, Transport, Verdict

@@ -12,7 +12,7 @@ from time import time_ns
 
 from pipeline.errors import RetryableError
 from pipeline.model.http import Call, Response
-from pipeline.rulebook.tls import TlsConfig
+from pipeline.rulebook.connections.tls import TlsConfig
 from pipeline.sink.calls import Caller, judge
 from pipeline.sink.settings import SinkSettings
 from pipeline.sink.transport import Verdict

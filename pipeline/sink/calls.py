@@ -18,7 +18,7 @@ import msgspec
 from pipeline import __version__
 from pipeline.errors import MessageError, RetryableError
 from pipeline.model.http import Call
-from pipeline.rulebook.tls import TlsConfig, tls_context
+from pipeline.rulebook.connections.tls import TlsConfig, tls_context
 from pipeline.sink.connections import connections, request_of
 from pipeline.sink.settings import SinkSettings
 from pipeline.sink.transport import DELIVERED, Result, Verdict

@@ -18,7 +18,7 @@ from pipeline.errors import MessageError, RetryableError
 from pipeline.integrations.dialect import path_segment
 from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call
-from pipeline.rulebook.tls import TlsConfig
+from pipeline.rulebook.connections.tls import TlsConfig
 from pipeline.sink.batches import one_by_one
 from pipeline.sink.calls import USER_AGENT, Caller, answered, judge, unanswered
 from pipeline.sink.formats.cloudevents import BATCH, STRUCTURED, http_headers

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from pipeline.errors import MessageError, RetryableError
 from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call
-from pipeline.rulebook.tls import TlsConfig
+from pipeline.rulebook.connections.tls import TlsConfig
 from pipeline.sink.batches import make_all, merge, too_large, write_halving
 from pipeline.sink.calls import USER_AGENT, Caller, judge, unanswered
 from pipeline.sink.formats.shaped import time_ms, whole_message

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, field_validator
 from pipeline.errors import MessageError, RetryableError
 from pipeline.model.delivery import Delivery
 from pipeline.model.record import CONTENT_TYPE
-from pipeline.rulebook.kafka_cluster import KafkaClusterConfig
+from pipeline.rulebook.connections.kafka_cluster import KafkaClusterConfig
 from pipeline.sink.batches import in_order, make_all, merge, refused, too_large
 from pipeline.sink.formats.format import PLAIN, Format
 from pipeline.sink.naming import Name, check_name

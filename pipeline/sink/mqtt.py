@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, field_validator
 from pipeline.clients.mqtt import BrokerError, client_of, said
 from pipeline.errors import MessageError, RetryableError
 from pipeline.model.delivery import Delivery
-from pipeline.rulebook.mqtt_broker import MqttBrokerConfig
+from pipeline.rulebook.connections.mqtt_broker import MqttBrokerConfig
 from pipeline.sink.batches import in_order, make_all, merge, refused, too_large
 from pipeline.sink.formats.format import PLAIN, Format
 from pipeline.sink.formats.shaped import Shaped

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from pipeline.errors import RetryableError
 from pipeline.model.delivery import Delivery
-from pipeline.rulebook.tls import TlsConfig
+from pipeline.rulebook.connections.tls import TlsConfig
 from pipeline.sink.batches import make_all, merge, too_large
 from pipeline.sink.formats.format import PLAIN, Format
 from pipeline.sink.formats.shaped import time_text

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from pipeline.errors import RetryableError
 from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call
-from pipeline.rulebook.tls import TlsConfig
+from pipeline.rulebook.connections.tls import TlsConfig
 from pipeline.sink import parquet
 from pipeline.sink.batches import make_all, merge
 from pipeline.sink.calls import USER_AGENT, Caller, judge, unanswered

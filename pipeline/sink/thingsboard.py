@@ -20,7 +20,7 @@ from pipeline.errors import MessageError, RetryableError
 from pipeline.integrations.dialect import path_segment
 from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call
-from pipeline.rulebook.tls import TlsConfig
+from pipeline.rulebook.connections.tls import TlsConfig
 from pipeline.sink.batches import one_by_one, refused
 from pipeline.sink.calls import USER_AGENT, Caller, judge, unanswered
 from pipeline.sink.formats.shaped import encode, origin_of, time_ms, whole_message

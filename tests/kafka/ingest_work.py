@@ -19,7 +19,7 @@ from pipeline.ingest.waiting import Waiting
 from pipeline.integrations.dialect import dialects
 from pipeline.model.record import Outgoing
 from pipeline.rulebook.book import Authentication, Integration, Rulebook
-from pipeline.rulebook.kafka_topics import KafkaSourceConfig
+from pipeline.rulebook.connections.kafka_topics import KafkaSourceConfig
 from tests.kafka.brokers import Brokers
 
 NOW_MS = 1_790_000_000_000

@@ -22,8 +22,8 @@ from structlog.testing import capture_logs
 from pipeline.errors import StorageFullError
 from pipeline.integrations.dialect import OverMqtt, dialects
 from pipeline.model.record import HTTP_HEADERS, HTTP_QUERY
-from pipeline.rulebook.amqp_broker import AmqpSourceConfig
 from pipeline.rulebook.book import Integration
+from pipeline.rulebook.connections.amqp_broker import AmqpSourceConfig
 from pipeline.sink.transport import Verdict
 from tests.real.sink_servers import Rabbitmq
 from tests.real.sink_work import Cable

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from pipeline.cli import main
 from pipeline.clients.amqp1 import connected
-from pipeline.rulebook.amqp1_server import Amqp1SourceConfig
+from pipeline.rulebook.connections.amqp1_server import Amqp1SourceConfig
 from pipeline.settings import Settings
 from pipeline.wiring import Funicular
 from tests.real.azure_server import Azure

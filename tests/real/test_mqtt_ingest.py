@@ -29,7 +29,7 @@ from pipeline.model.downlink import Downlink, State
 from pipeline.model.record import Outgoing
 from pipeline.model.uplink import Link
 from pipeline.rulebook.book import Authentication, Integration, Rulebook
-from pipeline.rulebook.mqtt_broker import MqttSourceConfig
+from pipeline.rulebook.connections.mqtt_broker import MqttSourceConfig
 from pipeline.sink.mqtt_downlinks import MqttDownlinkTransport
 from pipeline.sink.settings import SinkSettings
 from pipeline.sink.transport import Context, Verdict

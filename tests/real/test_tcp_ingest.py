@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import StorageFullError
-from pipeline.rulebook.framing import FramingConfig
+from pipeline.rulebook.connections.framing import FramingConfig
 from tests.real.listening import BY_QUERY, WITHIN_S, Worker, integration, listening, until
 from tests.real.servers import Certificates, free_port
 

@@ -16,8 +16,8 @@ from itertools import count
 from typing import Any
 
 from pipeline.errors import RetryableError
-from pipeline.rulebook.amqp1_server import Amqp1Server, Amqp1SourceConfig
-from pipeline.rulebook.tls import tls_context
+from pipeline.rulebook.connections.amqp1_server import Amqp1Server, Amqp1SourceConfig
+from pipeline.rulebook.connections.tls import tls_context
 
 from .arrivals import Arrival, Line, Outcome, Receiver, ServerError
 

@@ -15,7 +15,7 @@ from asyncua import ua
 from pipeline.errors import MessageError
 from pipeline.integrations.dialect import check_device_name
 from pipeline.integrations.document import NAME_LENGTH_MAX
-from pipeline.rulebook.opcua_server import (
+from pipeline.rulebook.connections.opcua_server import (
     Access,
     BrowseConfig,
     Level,

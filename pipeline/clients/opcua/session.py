@@ -18,7 +18,7 @@ from asyncua.crypto import security_policies, uacrypto
 from cryptography import x509
 
 from pipeline.errors import RetryableError
-from pipeline.rulebook.opcua_server import OpcuaSourceConfig
+from pipeline.rulebook.connections.opcua_server import OpcuaSourceConfig
 
 NAMESPACE = "nsu="
 OWN_URI = "urn:funicular"

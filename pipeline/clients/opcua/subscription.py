@@ -14,7 +14,7 @@ from typing import Any
 
 from asyncua import ua
 
-from pipeline.rulebook.opcua_server import OpcuaSourceConfig
+from pipeline.rulebook.connections.opcua_server import OpcuaSourceConfig
 
 from .nodes import Node
 from .session import ServerError, Session, asking, in_batches

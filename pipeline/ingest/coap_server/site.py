@@ -17,8 +17,8 @@ from pipeline.ingest.door import Answer
 from pipeline.ingest.source import Context, Inlet
 from pipeline.ingest.windows import Leaving
 from pipeline.model.http import Request
-from pipeline.rulebook.coap_server import CoapServerConfig
-from pipeline.rulebook.listener import DEVICE, Networks
+from pipeline.rulebook.connections.coap_server import CoapServerConfig
+from pipeline.rulebook.connections.listener import DEVICE, Networks
 
 from .answer import content_format, response_of
 

@@ -9,8 +9,8 @@ from pipeline.clients.amqp import BrokerError, broker_error, connected
 from pipeline.integrations.dialect import OverMqtt
 from pipeline.model.http import Request
 from pipeline.rehearse.senders.sender import NotSentError
-from pipeline.rulebook.amqp_broker import AmqpSourceConfig, exchange_of
 from pipeline.rulebook.book import Integration
+from pipeline.rulebook.connections.amqp_broker import AmqpSourceConfig, exchange_of
 
 
 async def publish(integration: Integration, device_id: str, request: Request) -> bytes:

@@ -8,8 +8,8 @@ from pipeline.clients.amqp1 import ServerError, connected
 from pipeline.integrations.dialect import OverMqtt
 from pipeline.model.http import Request
 from pipeline.rehearse.senders.sender import NotSentError
-from pipeline.rulebook.amqp1_server import Amqp1SourceConfig
 from pipeline.rulebook.book import Integration
+from pipeline.rulebook.connections.amqp1_server import Amqp1SourceConfig
 
 
 async def send(integration: Integration, device_id: str, request: Request) -> bytes:

@@ -9,7 +9,7 @@ from pipeline.model.http import Request
 from pipeline.rehearse.senders.raw import address_of
 from pipeline.rehearse.senders.sender import NotSentError
 from pipeline.rulebook.book import Integration
-from pipeline.rulebook.coap_server import CoapServerConfig, psk_credentials
+from pipeline.rulebook.connections.coap_server import CoapServerConfig, psk_credentials
 
 WAIT_S = 30.0
 

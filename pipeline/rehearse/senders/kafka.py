@@ -11,7 +11,7 @@ from pipeline.integrations.dialect import OverMqtt
 from pipeline.model.http import Request
 from pipeline.rehearse.senders.sender import NotSentError
 from pipeline.rulebook.book import Integration
-from pipeline.rulebook.kafka_topics import KafkaSourceConfig
+from pipeline.rulebook.connections.kafka_topics import KafkaSourceConfig
 
 
 async def produce(integration: Integration, device_id: str, request: Request) -> bytes:

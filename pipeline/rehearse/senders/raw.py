@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.model.http import Request
-from pipeline.rulebook.device_naming import FieldNaming, HeadNaming
-from pipeline.rulebook.listener import ListenerConfig
+from pipeline.rulebook.connections.device_naming import FieldNaming, HeadNaming
+from pipeline.rulebook.connections.listener import ListenerConfig
 
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a server listens on
 

@@ -10,8 +10,8 @@ from pipeline.model.http import Request
 from pipeline.rehearse.senders.raw import address_of, body_of
 from pipeline.rehearse.senders.sender import NotSentError
 from pipeline.rulebook.book import Integration
-from pipeline.rulebook.device_naming import HandshakeNaming
-from pipeline.rulebook.tcp_server import TcpServerConfig
+from pipeline.rulebook.connections.device_naming import HandshakeNaming
+from pipeline.rulebook.connections.tcp_server import TcpServerConfig
 
 WAIT_S = 5.0
 

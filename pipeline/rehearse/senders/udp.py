@@ -9,7 +9,7 @@ from pipeline.model.http import Request
 from pipeline.rehearse.senders.raw import address_of, body_of
 from pipeline.rehearse.senders.sender import NotSentError
 from pipeline.rulebook.book import Integration
-from pipeline.rulebook.udp_server import UdpServerConfig
+from pipeline.rulebook.connections.udp_server import UdpServerConfig
 
 ACKNOWLEDGE_S = 5.0
 REFUSAL_S = 0.2

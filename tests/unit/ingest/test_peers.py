@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.ingest.peers import Peers
-from pipeline.rulebook.listener import Networks
+from pipeline.rulebook.connections.listener import Networks
 
 
 def test_one_too_many_is_refused() -> None:

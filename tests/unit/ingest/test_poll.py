@@ -17,8 +17,8 @@ from pipeline.ingest.source import Context, SourceError
 from pipeline.integrations.dialect import dialects
 from pipeline.model.http import SOURCE_KEY, Call, Request, Response
 from pipeline.rulebook.book import Authentication, Integration
-from pipeline.rulebook.polled_api import PollConfig
-from pipeline.rulebook.tls import TlsConfig
+from pipeline.rulebook.connections.polled_api import PollConfig
+from pipeline.rulebook.connections.tls import TlsConfig
 
 NOW_MS = 1_790_000_000_000
 URL = "https://api.example.com/readings"

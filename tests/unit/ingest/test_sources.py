@@ -25,7 +25,7 @@ from pipeline.metrics import Registry
 from pipeline.model.http import Request
 from pipeline.model.record import Outgoing
 from pipeline.rulebook.book import Authentication, Integration, Rulebook
-from pipeline.rulebook.connection_config import ConnectionConfig
+from pipeline.rulebook.connections.connection_config import ConnectionConfig
 
 NOW_MS = 1_790_000_000_000
 

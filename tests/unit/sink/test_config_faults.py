@@ -106,8 +106,8 @@ def test_a_missing_library_is_said(name: str, monkeypatch: pytest.MonkeyPatch) -
         return None if wanted == module else find_spec(wanted)
 
     monkeypatch.setattr(library, "find_spec", without)
-    monkeypatch.setattr("pipeline.rulebook.mqtt_broker.find_spec", without)
-    monkeypatch.setattr("pipeline.rulebook.kafka_cluster.find_spec", without)
+    monkeypatch.setattr("pipeline.rulebook.connections.mqtt_broker.find_spec", without)
+    monkeypatch.setattr("pipeline.rulebook.connections.kafka_cluster.find_spec", without)
     with pytest.raises(ValidationError) as found:
         transports()[name].Config.model_validate(SECRETS[name])
 

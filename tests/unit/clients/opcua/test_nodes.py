@@ -11,7 +11,7 @@ from asyncua import ua
 
 from pipeline.clients.opcua.nodes import Found, discover
 from pipeline.clients.opcua.session import ServerError
-from pipeline.rulebook.opcua_server import OpcuaSourceConfig
+from pipeline.rulebook.connections.opcua_server import OpcuaSourceConfig
 
 OBJECTS = ua.NodeId(ua.ObjectIds.ObjectsFolder)
 PAGE = 2  # children in one answer

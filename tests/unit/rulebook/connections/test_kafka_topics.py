@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.integrations.dialect import dialects
-from pipeline.rulebook.kafka_topics import KafkaSourceConfig
+from pipeline.rulebook.connections.kafka_topics import KafkaSourceConfig
 
 GIVEN = {"servers": "k:9092", "topics": "a"}
 

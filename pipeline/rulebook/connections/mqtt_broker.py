@@ -18,10 +18,10 @@ from pydantic import (
 
 from pipeline.integrations.dialect import Dialect, KnowsItsBroker, OverMqtt
 from pipeline.rulebook.catalogue import Problem
-from pipeline.rulebook.connection_config import ConnectionConfig
+from pipeline.rulebook.connections.connection_config import ConnectionConfig
+from pipeline.rulebook.connections.sas import SasConfig
+from pipeline.rulebook.connections.tls import TlsConfig
 from pipeline.rulebook.duration import Duration
-from pipeline.rulebook.sas import SasConfig
-from pipeline.rulebook.tls import TlsConfig
 
 LIBRARY = "aiomqtt"
 _SERVERS = {

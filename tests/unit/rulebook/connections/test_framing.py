@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.errors import MessageError
-from pipeline.rulebook.framing import FrameReader, FramingConfig
+from pipeline.rulebook.connections.framing import FrameReader, FramingConfig
 
 KINDS: list[dict[str, Any]] = [
     {"length": 1},

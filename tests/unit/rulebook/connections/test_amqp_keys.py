@@ -7,7 +7,7 @@ import pytest
 from pipeline.errors import MessageError
 from pipeline.model.downlink import Downlink, State
 from pipeline.model.uplink import Link
-from pipeline.rulebook.amqp_keys import (
+from pipeline.rulebook.connections.amqp_keys import (
     binding_of_filter,
     binding_of_template,
     check_downlink_template,

@@ -20,17 +20,17 @@ from pydantic import (
 
 from pipeline.integrations.dialect import Dialect, KnowsItsBroker, OverMqtt
 from pipeline.integrations.http import HttpOptions
-from pipeline.rulebook.amqp_keys import (
+from pipeline.rulebook.catalogue import Problem
+from pipeline.rulebook.connections.amqp_keys import (
     KEY_BYTES_MAX,
     binding_of_filter,
     binding_of_template,
     check_downlink_template,
     check_template,
 )
-from pipeline.rulebook.catalogue import Problem
-from pipeline.rulebook.connection_config import ConnectionConfig
+from pipeline.rulebook.connections.connection_config import ConnectionConfig
+from pipeline.rulebook.connections.tls import TlsConfig
 from pipeline.rulebook.duration import Duration
-from pipeline.rulebook.tls import TlsConfig
 
 LIBRARY = "aiormq"
 PORTS = {"amqp": 5672, "amqps": 5671}

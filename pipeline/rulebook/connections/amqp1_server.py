@@ -20,12 +20,12 @@ from pydantic import (
 
 from pipeline.integrations.dialect import Dialect, OverMqtt
 from pipeline.integrations.http import HttpOptions
-from pipeline.rulebook.amqp_keys import check_downlink_template
 from pipeline.rulebook.catalogue import Problem
-from pipeline.rulebook.connection_config import ConnectionConfig
+from pipeline.rulebook.connections.amqp_keys import check_downlink_template
+from pipeline.rulebook.connections.connection_config import ConnectionConfig
+from pipeline.rulebook.connections.sas import SasConfig, token
+from pipeline.rulebook.connections.tls import TlsConfig
 from pipeline.rulebook.duration import Duration
-from pipeline.rulebook.sas import SasConfig, token
-from pipeline.rulebook.tls import TlsConfig
 
 LIBRARY = "proton"
 PORTS = {"amqp": 5672, "amqps": 5671}

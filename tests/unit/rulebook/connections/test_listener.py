@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from pipeline.errors import ConfigError
 from pipeline.rulebook.book import Integration
-from pipeline.rulebook.listener import Networks
-from pipeline.rulebook.tcp_server import TcpServerConfig
-from pipeline.rulebook.udp_server import UdpServerConfig
+from pipeline.rulebook.connections.listener import Networks
+from pipeline.rulebook.connections.tcp_server import TcpServerConfig
+from pipeline.rulebook.connections.udp_server import UdpServerConfig
 from pipeline.wiring import load_rules
 
 LINES = {"port": 5000, "framing": {"delimiter": "\n"}}

@@ -24,7 +24,7 @@ from pydantic import (
 
 from pipeline.integrations.dialect import Dialect
 from pipeline.rulebook.catalogue import Problem
-from pipeline.rulebook.connection_config import ConnectionConfig
+from pipeline.rulebook.connections.connection_config import ConnectionConfig
 from pipeline.rulebook.duration import Duration
 
 LIBRARY = "asyncua"

@@ -9,8 +9,8 @@ from pydantic import Field, field_validator
 
 from pipeline.integrations.dialect import Dialect, OverMqtt
 from pipeline.rulebook.catalogue import Problem
-from pipeline.rulebook.connection_config import ConnectionConfig
-from pipeline.rulebook.device_naming import Tokens
+from pipeline.rulebook.connections.connection_config import ConnectionConfig
+from pipeline.rulebook.connections.device_naming import Tokens
 
 DEVICE = "device"
 """The query's parameter in which the device's name goes to the dialect."""

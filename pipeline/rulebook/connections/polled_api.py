@@ -22,9 +22,9 @@ from pipeline.expression import (
 )
 from pipeline.integrations.dialect import Dialect, Stored
 from pipeline.rulebook.catalogue import Problem
-from pipeline.rulebook.connection_config import ConnectionConfig
+from pipeline.rulebook.connections.connection_config import ConnectionConfig
+from pipeline.rulebook.connections.tls import TlsConfig
 from pipeline.rulebook.duration import Duration
-from pipeline.rulebook.tls import TlsConfig
 
 MIB = 1024 * 1024
 ASKED_BY = frozenset({"cursor", "page", "now"})

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
 
 from pipeline.integrations.dialect import Dialect
+from pipeline.rulebook.connections.listener import ListenerConfig
 from pipeline.rulebook.duration import Duration
-from pipeline.rulebook.listener import ListenerConfig
 
 LIBRARY = "aiocoap"
 DTLS_LIBRARY = "DTLSSocket"

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.errors import MessageError
-from pipeline.rulebook.octets import Octets
+from pipeline.rulebook.connections.octets import Octets
 
 NOT_FRAMABLE = "not_framable"
 

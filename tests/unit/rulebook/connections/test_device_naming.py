@@ -8,7 +8,13 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import MessageError
-from pipeline.rulebook.device_naming import DeviceNaming, FieldNaming, HeadNaming, Named, Tokens
+from pipeline.rulebook.connections.device_naming import (
+    DeviceNaming,
+    FieldNaming,
+    HeadNaming,
+    Named,
+    Tokens,
+)
 
 
 class Asked(BaseModel):

@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.integrations.dialect import dialects
-from pipeline.rulebook.amqp_broker import AmqpSourceConfig
 from pipeline.rulebook.book import Integration
+from pipeline.rulebook.connections.amqp_broker import AmqpSourceConfig
 from pipeline.wiring import load_rules
 
 

@@ -8,11 +8,11 @@ from pydantic import Field, model_validator
 
 from pipeline.integrations.dialect import Dialect
 from pipeline.rulebook.catalogue import Problem
-from pipeline.rulebook.device_naming import DeviceNaming, HandshakeNaming, HeadNaming
+from pipeline.rulebook.connections.device_naming import DeviceNaming, HandshakeNaming, HeadNaming
+from pipeline.rulebook.connections.framing import FramingConfig
+from pipeline.rulebook.connections.listener import ListenerConfig
+from pipeline.rulebook.connections.octets import Octets
 from pipeline.rulebook.duration import Duration
-from pipeline.rulebook.framing import FramingConfig
-from pipeline.rulebook.listener import ListenerConfig
-from pipeline.rulebook.octets import Octets
 
 DATAGRAM_BYTES_MAX = 65_507  # what IPv4 leaves of 64 KiB
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from pipeline.rulebook.tls import TlsConfig, tls_context
+from pipeline.rulebook.connections.tls import TlsConfig, tls_context
 
 LIBRARY = "aiokafka"
 

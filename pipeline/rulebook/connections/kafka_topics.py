@@ -8,9 +8,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from pipeline.integrations.dialect import Dialect
-from pipeline.rulebook.connection_config import ConnectionConfig
+from pipeline.rulebook.connections.connection_config import ConnectionConfig
+from pipeline.rulebook.connections.kafka_cluster import KafkaClusterConfig
 from pipeline.rulebook.duration import Duration
-from pipeline.rulebook.kafka_cluster import KafkaClusterConfig
 
 MIB = 1024 * 1024
 NAME_LENGTH_MAX = 249

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, SecretStr, Tag
 
 from pipeline.errors import MessageError
 from pipeline.integrations.dialect import check_device_name
-from pipeline.rulebook.octets import Octets
+from pipeline.rulebook.connections.octets import Octets
 
 TOKENS_MAX = 10_000
 

@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, unquote
 import pytest
 from pydantic import ValidationError
 
-from pipeline.rulebook.mqtt_broker import MqttSourceConfig
-from pipeline.rulebook.sas import SasConfig, credentials, token
+from pipeline.rulebook.connections.mqtt_broker import MqttSourceConfig
+from pipeline.rulebook.connections.sas import SasConfig, credentials, token
 
 KEY = b64encode(b"k" * 32).decode()
 HUB = "my-hub.azure-devices.net"

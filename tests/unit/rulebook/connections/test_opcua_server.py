@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.integrations.dialect import dialects
-from pipeline.rulebook.opcua_server import OpcuaSourceConfig, levels_of
+from pipeline.rulebook.connections.opcua_server import OpcuaSourceConfig, levels_of
 
 NODE = {"id": "ns=2;s=x", "device": "d", "field": "f"}
 SERVER = "opc.tcp://plc.example.com"

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.integrations.dialect import dialects
-from pipeline.rulebook.polled_api import PollConfig
+from pipeline.rulebook.connections.polled_api import PollConfig
 
 URL = "https://api.example.com/readings"
 

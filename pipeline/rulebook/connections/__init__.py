@@ -1,0 +1,1 @@
+"""What a user writes below `connection:`, one file a transport, and what these share."""
