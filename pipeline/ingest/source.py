@@ -1,7 +1,7 @@
 """The port of a source, and how the folder is scanned for them.
 
-A source is a class named `SOURCE` in `ingest/<transport>.py`: the connection by which one
-integration's messages come where they are not posted to the door. It neither retries nor waits:
+A source is a class named `SOURCE` in `ingest/transports/<transport>.py`: the connection by which
+one integration's messages come where they are not posted to the door. It neither retries nor waits:
 `sources.py` does. What it brings goes through the Inlet and is acknowledged after.
 """
 
@@ -175,7 +175,8 @@ class SourceType(Protocol):
 def sources() -> dict[str, SourceType]:
     """Return all sources by name: the files of this folder and the plug-ins of others."""
     return {
-        each.name: each for _, each in defined("pipeline.ingest", "SOURCE", "funicular.sources")
+        each.name: each
+        for _, each in defined("pipeline.ingest.transports", "SOURCE", "funicular.sources")
     }
 
 

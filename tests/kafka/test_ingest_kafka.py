@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka.admin import NewPartitions
 
 from pipeline.convert.received import Received, read
-from pipeline.ingest.kafka import KafkaSource
+from pipeline.ingest.transports.kafka import KafkaSource
 from pipeline.model.http import SOURCE_KEY
 from pipeline.model.record import HTTP_HEADERS, HTTP_QUERY, Record
 from pipeline.rehearse.senders.kafka import SENDER

@@ -15,14 +15,14 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from pipeline.errors import MessageError
+from pipeline.ingest.source import Context, Health, Inlet, SourceError
+from pipeline.ingest.windows import Leaving, Window
 from pipeline.model.http import Request
 from pipeline.rulebook.connections.framing import FrameReader
 from pipeline.rulebook.connections.listener import Networks
 from pipeline.rulebook.connections.udp_server import DATAGRAM_BYTES_MAX, UdpServerConfig
 
 from .raw_message import WRONG_TOKEN, address_text, named, request_of
-from .source import Context, Health, Inlet, SourceError
-from .windows import Leaving, Window
 
 RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
 """What the operating system keeps of a burst, as far as it lets us; past that it drops silently."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.ingest.kafka_record import (
+from pipeline.ingest.transports.kafka_record import (
     HEADERS_MAX,
     KEY_LENGTH_MAX,
     headers_of,

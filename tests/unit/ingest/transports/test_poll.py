@@ -11,9 +11,9 @@ import orjson
 import pytest
 
 from pipeline.errors import MessageError, RetryableError
-from pipeline.ingest.poll import PollSource
-from pipeline.ingest.polled import State, kept_state, plan_of
 from pipeline.ingest.source import Context, SourceError
+from pipeline.ingest.transports.poll import PollSource
+from pipeline.ingest.transports.polled import State, kept_state, plan_of
 from pipeline.integrations.dialect import dialects
 from pipeline.model.http import SOURCE_KEY, Call, Request, Response
 from pipeline.rulebook.book import Authentication, Integration

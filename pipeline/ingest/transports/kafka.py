@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.clients.kafka import POLL_INTERVAL_MAX_MS, only_our_cancellation, quiet, sticky, stop
 from pipeline.errors import RetryableError
+from pipeline.ingest.source import Context, Health, Inlet, SourceError
 from pipeline.rulebook.connections.kafka_topics import KafkaSourceConfig
 
 from .kafka_record import request_of
-from .source import Context, Health, Inlet, SourceError
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, TopicPartition

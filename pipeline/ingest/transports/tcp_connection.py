@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from pipeline.errors import MessageError
+from pipeline.ingest.source import Context, Inlet
+from pipeline.ingest.windows import Leaving, Window
 from pipeline.model.http import Request
 from pipeline.rulebook.connections.device_naming import HandshakeNaming
 from pipeline.rulebook.connections.framing import FrameReader
 from pipeline.rulebook.connections.tcp_server import TcpServerConfig
 
 from .raw_message import WRONG_TOKEN, address_text, named, request_of
-from .source import Context, Inlet
 from .tcp_arrival import arrived
-from .windows import Leaving, Window
 
 CHUNK_BYTES = 65_536
 OUTBOX_MAX = 1_000

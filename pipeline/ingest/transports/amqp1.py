@@ -18,11 +18,11 @@ import structlog
 
 from pipeline.clients.amqp1 import Arrival, Connection, Management, ServerError, connected
 from pipeline.errors import MessageError
+from pipeline.ingest.source import Context, Health, Inlet, SourceError
 from pipeline.model.http import Request
 from pipeline.rulebook.connections.amqp1_server import Amqp1SourceConfig, EventHub
 
 from .amqp1_message import read, request_of
-from .source import Context, Health, Inlet, SourceError
 
 _LOCK_BYTES = 16  # a lock's token is a UUID
 _LOCKS_MAX = 1_000  # that one request renews

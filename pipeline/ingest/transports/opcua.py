@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
+from pipeline.ingest.source import Context, Health, Inlet, SourceError
 from pipeline.integrations.opcua import Body, Value
 from pipeline.model.http import Request
 from pipeline.rulebook.connections.opcua_server import OpcuaSourceConfig
-
-from .source import Context, Health, Inlet, SourceError
 
 if TYPE_CHECKING:
     from pipeline.clients.opcua.nodes import Node

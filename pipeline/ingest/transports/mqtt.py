@@ -13,10 +13,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from pipeline.clients.mqtt import BrokerError, client_of, connected
+from pipeline.ingest.source import Context, Health, Inlet, SourceError
 from pipeline.model.http import Request
 from pipeline.rulebook.connections.mqtt_broker import MqttSourceConfig
-
-from .source import Context, Health, Inlet, SourceError
 
 if TYPE_CHECKING:
     import aiomqtt

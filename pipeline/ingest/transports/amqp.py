@@ -14,13 +14,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipeline.clients.amqp import BrokerError, UnreadableError, closed_by, connected
+from pipeline.ingest.source import Context, Health, Inlet, SourceError
 from pipeline.integrations.dialect import OverMqtt
 from pipeline.model.http import Request
 from pipeline.rulebook.connections.amqp_broker import AmqpSourceConfig
 from pipeline.rulebook.connections.amqp_keys import topic_of
 
 from .amqp_message import request_of
-from .source import Context, Health, Inlet, SourceError
 
 if TYPE_CHECKING:
     from aiormq.abc import AbstractChannel, DeliveredMessage

@@ -13,11 +13,11 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Any
 
+from pipeline.ingest.source import Context, Health, Inlet, SourceError
 from pipeline.rulebook.connections.coap_server import CoapServerConfig, psk_credentials
 from pipeline.rulebook.connections.listener import Networks
 
 from .raw_message import address_text
-from .source import Context, Health, Inlet, SourceError
 
 if TYPE_CHECKING:
     import aiocoap

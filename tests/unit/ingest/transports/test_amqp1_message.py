@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import MessageError
-from pipeline.ingest.amqp1_message import read
-from pipeline.ingest.amqp_message import HEADERS_MAX, header_texts, text_of
+from pipeline.ingest.transports.amqp1_message import read
+from pipeline.ingest.transports.amqp_message import HEADERS_MAX, header_texts, text_of
 
 
 def encoded(body: Any, **more: Any) -> bytes:

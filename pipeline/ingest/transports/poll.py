@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 
 from pipeline.errors import MessageError
+from pipeline.ingest.source import Context, Fetcher, Health, Inlet, SourceError
 from pipeline.model.http import Call, Response
 from pipeline.rulebook.connections.polled_api import PollConfig
 
 from .polled import Answer, Message, State, kept_state, plan_of
-from .source import Context, Fetcher, Health, Inlet, SourceError
 
 
 class PollSource:

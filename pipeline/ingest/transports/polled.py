@@ -15,13 +15,12 @@ import msgspec
 import orjson
 
 from pipeline.errors import ExpressionError, MessageError
+from pipeline.ingest.source import SourceError
 from pipeline.integrations.dialect import Stored
 from pipeline.integrations.document import digest, parse
 from pipeline.model.http import SOURCE_KEY, Call, Request, Response
 from pipeline.rulebook.book import Integration
 from pipeline.rulebook.connections.polled_api import PollConfig, answer_expression, asking_value
-
-from .source import SourceError
 
 _JSON = {"content-type": "application/json"}
 

@@ -11,13 +11,13 @@ import asyncio
 from typing import Any
 
 from pipeline.errors import RetryableError
+from pipeline.ingest.source import Context, Health, Inlet, SourceError
 from pipeline.rulebook.connections.listener import Networks
 from pipeline.rulebook.connections.server_tls import server_tls_context
 from pipeline.rulebook.connections.tcp_server import TcpServerConfig
 
 from .peers import Peers
 from .raw_message import address_text
-from .source import Context, Health, Inlet, SourceError
 from .tcp_connection import TcpConnection
 
 TLS_HANDSHAKE_S = 10.0

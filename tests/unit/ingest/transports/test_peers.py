@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.ingest.peers import Peers
+from pipeline.ingest.transports.peers import Peers
 from pipeline.rulebook.connections.listener import Networks
 
 
