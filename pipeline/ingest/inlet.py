@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from pipeline.errors import LeaseLostError, RetryableError
+from pipeline.errors import LeaseLostError, MessageError, RetryableError
 from pipeline.integrations.dialect import DeviceTemplate
 from pipeline.model.dead_letter import bury
 from pipeline.model.http import Request
@@ -132,6 +132,9 @@ class DoorInlet:
                 await self._append_once(records, cursor)
             except LeaseLostError:
                 raise
+            except MessageError as error:
+                records = self._without_largest(records, error)
+                continue
             except RetryableError as error:
                 if trouble != error.code:
                     trouble = error.code
@@ -143,6 +146,34 @@ class DoorInlet:
             if trouble:
                 _log.info("the log takes messages of a source again", after=trouble)
             return
+
+    def _without_largest(
+        self, records: Sequence[Outgoing], error: MessageError
+    ) -> Sequence[Outgoing]:
+        """Return the records, a dead letter with its beginning in place of the largest, since one
+        is larger than the log takes. MessageError: no message is left to be cut.
+        """
+        sizes = {
+            place: len(record.value or b"")
+            for place, record in enumerate(records)
+            if record.topic == UPLINK_RECEIVED
+        }
+        limit = error.detail.get("limit")
+        if not sizes or not isinstance(limit, int):
+            raise error
+        place = max(sizes, key=sizes.__getitem__)
+        out = records[place]
+        value = (out.value or b"")[: limit // 4]  # a letter is longer than what it holds
+        record = Record(UPLINK_RECEIVED, -1, -1, self._now_ms(), out.key, value, out.headers)
+        letter = bury(
+            record,
+            stage=STAGE,
+            reason=error.code,
+            message=error.message,
+            detail={"length": sizes[place], "limit": limit},
+            now_ms=self._now_ms(),
+        )
+        return [*records[:place], letter, *records[place + 1 :]]
 
     async def _append_once(self, records: Sequence[Outgoing], cursor: Any) -> None:
         lease = self.lease

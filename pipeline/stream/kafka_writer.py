@@ -187,6 +187,7 @@ class Writer:
                 f"a record of {size} bytes for {record.topic} is too large; at most"
                 f" {self._settings.record_bytes_max} are taken (record_bytes_max)",
                 code="record_too_large",
+                limit=self._settings.record_bytes_max,
             )
         return size
 

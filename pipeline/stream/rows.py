@@ -119,6 +119,7 @@ def _refuse_large(records: Sequence[Outgoing], settings: LogSettings) -> None:
                 f"A record for {record.topic} has {size} bytes; the limit is "
                 f"{settings.record_bytes_max} (record_bytes_max)",
                 code="record_too_large",
+                limit=settings.record_bytes_max,
             )
 
 
