@@ -4,9 +4,9 @@ what an integration reads there: what a user writes under `connection:`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -22,13 +22,13 @@ from pipeline.integrations.dialect import Dialect, OverMqtt
 from pipeline.integrations.http import HttpOptions
 from pipeline.rulebook.catalogue import Problem
 from pipeline.rulebook.connections.amqp_keys import check_downlink_template
+from pipeline.rulebook.connections.at_server import AtServer
 from pipeline.rulebook.connections.connection_config import ConnectionConfig
 from pipeline.rulebook.connections.sas import SasConfig, token
 from pipeline.rulebook.connections.tls import TlsConfig
 from pipeline.rulebook.duration import Duration
 
 LIBRARY = "proton"
-PORTS = {"amqp": 5672, "amqps": 5671}
 _ADDRESS_LENGTH_MAX = 1_024
 _PROPERTIES_MAX = 50
 
@@ -60,33 +60,20 @@ class EventHub(_Part):
         return tuple(str(each) if type(each) is int else each for each in partitions)
 
 
-class Amqp1Server(_Part):
+class Amqp1Server(AtServer, _Part):
     """`server`: amqps://host:5671 (or amqp://…, unencrypted). `user` and `password`, of Azure the
     name and the key of a shared access policy; or `sas`, of which a token for an hour is made (IoT
     Hub's own server).
     """
 
+    ports: ClassVar[Mapping[str, int]] = {"amqp": 5672, "amqps": 5671}
+    example: ClassVar[str] = "amqps://my-namespace.servicebus.windows.net"
+    path: ClassVar[str] = "what is read stands under `address`"
+
     server: str = ""
     user: _Name = ""
     password: SecretStr | None = None
     sas: SasConfig | None = None
-
-    @field_validator("server")
-    @classmethod
-    def _is_a_server(cls, server: str) -> str:
-        wanted = "must be an address as amqps://my-namespace.servicebus.windows.net"
-        try:
-            parts = urlsplit(server)
-            port = parts.port
-        except ValueError:
-            raise ValueError(wanted) from None
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError(f"{wanted}; `user` and `password` stand for themselves")
-        if parts.scheme not in PORTS or not parts.hostname or port == 0:
-            raise ValueError(wanted)
-        if parts.path not in {"", "/"}:
-            raise ValueError(f"{wanted}, without a path: what is read stands under `address`")
-        return server
 
     @model_validator(mode="after")
     def _prove_one(self) -> Self:
@@ -95,21 +82,6 @@ class Amqp1Server(_Part):
         if self.sas is not None and (self.user or not self.sas.policy):
             raise ValueError("`sas` makes user and password, of the `policy` that it names")
         return self
-
-    @property
-    def secure(self) -> bool:
-        """Whether it is reached over TLS."""
-        return urlsplit(self.server).scheme == "amqps"
-
-    @property
-    def host(self) -> str:
-        """The server's name or address."""
-        return urlsplit(self.server).hostname or ""
-
-    @property
-    def port(self) -> int:
-        """The server's port; the scheme's own where none is given."""
-        return urlsplit(self.server).port or PORTS[urlsplit(self.server).scheme]
 
     def login(self, now_s: float) -> tuple[str, str]:
         """Return user and password, both empty where there are none; of `sas`: a new token."""

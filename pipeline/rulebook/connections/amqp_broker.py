@@ -4,8 +4,9 @@ user writes under `connection:`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import (
@@ -28,12 +29,12 @@ from pipeline.rulebook.connections.amqp_keys import (
     check_downlink_template,
     check_template,
 )
+from pipeline.rulebook.connections.at_server import AtServer
 from pipeline.rulebook.connections.connection_config import ConnectionConfig
 from pipeline.rulebook.connections.tls import TlsConfig
 from pipeline.rulebook.duration import Duration
 
 LIBRARY = "aiormq"
-PORTS = {"amqp": 5672, "amqps": 5671}
 EXCHANGES = {"ttn_v2": "ttn.handler"}
 """Where a network server publishes; any other's topics are those of RabbitMQ's MQTT plug-in."""
 TOPIC_EXCHANGE = "amq.topic"
@@ -80,7 +81,7 @@ class AmqpDownlinks(_Part):
         return check_downlink_template(routing_key)
 
 
-class AmqpSourceConfig(ConnectionConfig):
+class AmqpSourceConfig(AtServer, ConnectionConfig):
     """An integration's `connection:`, with `transport: amqp`.
 
     `server`: amqps://host:5671/virtual-host (or amqp://…, unencrypted). Without a `user`, a
@@ -93,6 +94,9 @@ class AmqpSourceConfig(ConnectionConfig):
     without a message is a fault; the connection is then made anew. `downlinks`: where they are
     published, or `http`: as the dialect posts them.
     """
+
+    ports: ClassVar[Mapping[str, int]] = {"amqp": 5672, "amqps": 5671}
+    example: ClassVar[str] = "amqps://rabbit.example:5671/virtual-host"
 
     server: str = Field(description="as amqps://rabbit.example:5671/virtual-host")
     user: _Name = ""
@@ -110,21 +114,6 @@ class AmqpSourceConfig(ConnectionConfig):
     connect_timeout: Annotated[Duration, Field(gt=0, le=120)] = 10.0
     silence_max: Annotated[Duration, Field(ge=1)] | None = None
     downlinks: AmqpDownlinks | Literal["http"] | None = None
-
-    @field_validator("server")
-    @classmethod
-    def _is_a_server(cls, server: str) -> str:
-        wanted = "must be an address as amqps://rabbit.example:5671/virtual-host"
-        try:
-            parts = urlsplit(server)
-            port = parts.port
-        except ValueError:
-            raise ValueError(wanted) from None
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError(f"{wanted}; `user` and `password` stand for themselves")
-        if parts.scheme not in PORTS or not parts.hostname or port == 0:
-            raise ValueError(wanted)
-        return server
 
     @field_validator("routing_key")
     @classmethod
@@ -144,21 +133,6 @@ class AmqpSourceConfig(ConnectionConfig):
         if find_spec(LIBRARY) is None:
             raise ValueError("AMQP needs a library: pip install 'funicular[amqp]'")
         return self
-
-    @property
-    def secure(self) -> bool:
-        """Whether it is reached over TLS."""
-        return urlsplit(self.server).scheme == "amqps"
-
-    @property
-    def host(self) -> str:
-        """The server's name or address."""
-        return urlsplit(self.server).hostname or ""
-
-    @property
-    def port(self) -> int:
-        """The server's port; the scheme's own where none is given."""
-        return urlsplit(self.server).port or PORTS[urlsplit(self.server).scheme]
 
     @property
     def virtual_host(self) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,7 @@ from pydantic import (
 
 from pipeline.integrations.dialect import Dialect, KnowsItsBroker, OverMqtt
 from pipeline.rulebook.catalogue import Problem
+from pipeline.rulebook.connections.at_server import AtServer
 from pipeline.rulebook.connections.connection_config import ConnectionConfig
 from pipeline.rulebook.connections.sas import SasConfig
 from pipeline.rulebook.connections.tls import TlsConfig
@@ -28,7 +29,6 @@ _SERVERS = {
     "tts_v3": "mqtts://eu1.cloud.thethings.network:8883",
     "ttn_v2": "mqtts://eu.thethings.network:8883",
 }
-PORTS = {"mqtt": 1883, "mqtts": 8883}
 NAME_LENGTH_MAX = 256
 
 
@@ -36,11 +36,15 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class MqttBrokerConfig(_Part):
+class MqttBrokerConfig(AtServer, _Part):
     """`server: mqtts://broker.example:8883` (or `mqtt://…`, unencrypted), `user`, `password`,
     `tls` with certificates of one's own, `version` 3.1.1 or 5. `sas` makes user and password of
     Azure IoT Hub, for the device (or `device/module`) that `client_id` names.
     """
+
+    ports: ClassVar[Mapping[str, int]] = {"mqtt": 1883, "mqtts": 8883}
+    example: ClassVar[str] = "mqtts://broker.example:8883"
+    path: ClassVar[str] = "topics stand under `topics`"
 
     server: str = Field(description="as mqtts://broker.example:8883")
     user: Annotated[str, StringConstraints(max_length=NAME_LENGTH_MAX)] = ""
@@ -51,24 +55,6 @@ class MqttBrokerConfig(_Part):
     connect_timeout: Annotated[Duration, Field(gt=0, le=120)] = 10.0
     tls: TlsConfig | None = None
     sas: SasConfig | None = None
-
-    @field_validator("server")
-    @classmethod
-    def _is_a_server(cls, server: str) -> str:
-        try:
-            parts = urlsplit(server)
-            port = parts.port
-        except ValueError:
-            raise ValueError("must be an address as mqtts://broker.example:8883") from None
-        plain = not (parts.username or parts.password or parts.query or parts.fragment)
-        if parts.scheme not in PORTS or not parts.hostname or port == 0 or not plain:
-            raise ValueError(
-                "must be an address as mqtts://broker.example:8883; `user` and `password` stand"
-                " for themselves"
-            )
-        if parts.path not in ("", "/"):
-            raise ValueError("must have no path: topics stand under `topics`")
-        return server
 
     @field_validator("version", mode="before")
     @classmethod
@@ -86,21 +72,6 @@ class MqttBrokerConfig(_Part):
         if find_spec(LIBRARY) is None:
             raise ValueError("MQTT needs a library: pip install 'funicular[mqtt]'")
         return self
-
-    @property
-    def secure(self) -> bool:
-        """Whether it is reached over TLS."""
-        return urlsplit(self.server).scheme == "mqtts"
-
-    @property
-    def host(self) -> str:
-        """The server's name or address."""
-        return urlsplit(self.server).hostname or ""
-
-    @property
-    def port(self) -> int:
-        """The server's port; the scheme's own where none is given."""
-        return urlsplit(self.server).port or PORTS[urlsplit(self.server).scheme]
 
 
 class MqttSourceConfig(MqttBrokerConfig, ConnectionConfig):
