@@ -144,9 +144,14 @@ class KafkaSource:
         from aiokafka.errors import OffsetOutOfRangeError  # noqa: PLC0415 - an extra
 
         try:
-            found = await consumer.getmany(
-                timeout_ms=round(POLL_S * 1_000), max_records=self._context.batch_max
-            )
+            # Where partitions begin to move, the client forgets its timeout and waits for the new
+            # ones, and they wait until we are not busy. What it has read stays with it.
+            async with asyncio.timeout(2 * POLL_S):
+                found = await consumer.getmany(
+                    timeout_ms=round(POLL_S * 1_000), max_records=self._context.batch_max
+                )
+        except TimeoutError:
+            return False
         except OffsetOutOfRangeError as error:
             await self._past_deleted(consumer, error.args[0])
             return True
