@@ -76,6 +76,7 @@ class Pump:
     async def connect(cls, port: int) -> Pump:
         pump = cls(*await asyncio.open_connection("127.0.0.1", port))
         pump.writer.write(b"pump-1 t\n")
+        assert await pump.hear(1) == b"+"
         return pump
 
     async def say(self, text: bytes) -> None:
