@@ -8,31 +8,25 @@ In: `delivery.<tenant>.downlink-<integration>`. Out: durable messages with the d
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from typing import Any, ClassVar
-
-from pydantic import SecretStr
+from contextlib import AbstractAsyncContextManager
+from typing import ClassVar
 
 from pipeline.clients.amqp1 import Connection, ServerError, connected
 from pipeline.errors import MessageError
-from pipeline.integrations.dialect import OverMqtt
-from pipeline.integrations.http import HttpOptions
 from pipeline.model.delivery import Delivery
 from pipeline.model.downlink import Downlink
-from pipeline.model.mqtt import Publication
 from pipeline.model.uplink import Link
 from pipeline.rulebook.book import Integration
 from pipeline.rulebook.connections.amqp1_server import Amqp1Downlinks
 from pipeline.rulebook.connections.amqp_keys import downlink_address
+from pipeline.sink.amqp_body import body_of
 from pipeline.sink.batches import one_by_one, refused
 from pipeline.sink.downlinks import DownlinkTransport
+from pipeline.sink.held import Held
 from pipeline.sink.transport import DELIVERED, Context, Result, Transport, Verdict
 
 _NO_LINK = Link()
-_NOWHERE = SecretStr("https://none.invalid/")
-"""The dialect `http` makes the bodies; the address is not used."""
 
 
 class Amqp1DownlinkTransport:
@@ -41,39 +35,26 @@ class Amqp1DownlinkTransport:
     def __init__(self, integration: Integration, context: Context, way: Amqp1Downlinks) -> None:
         settings = context.settings
         self._integration = integration
-        self._dialect: Any = integration.dialect
+        self._dialect = integration.dialect
         self._config = integration.connection
         self._way = way
         self.deliveries_max = 1
         self.concurrency = settings.downlink_concurrency
         self.retry = settings.downlink_retry
-        self._connecting = asyncio.Lock()
-        self._open: tuple[Connection, AsyncExitStack] | None = None
+        self._connection = Held(self._connected, lambda connection: connection.ended)
 
     async def open(self) -> None:
         """Connect. ServerError: not now."""
-        await self._connection()
+        await self._connection.get()
 
-    async def _connection(self) -> Connection:
-        async with self._connecting:
-            if self._open is not None and not self._open[0].ended:
-                return self._open[0]
-            await self.close()
-            integration = self._integration
-            own = self._config.container_of(integration.tenant, integration.name)
-            async with AsyncExitStack() as making:
-                server = self._way if self._way.server else None
-                made = await making.enter_async_context(
-                    connected(self._config, f"{own}-down", server)
-                )
-                self._open = made, making.pop_all()
-            return made
+    def _connected(self) -> AbstractAsyncContextManager[Connection]:
+        integration = self._integration
+        own = self._config.container_of(integration.tenant, integration.name)
+        return connected(self._config, f"{own}-down", self._way if self._way.server else None)
 
     async def close(self) -> None:
         """Disconnect."""
-        opened, self._open = self._open, None
-        if opened is not None:
-            await opened[1].aclose()
+        await self._connection.close()
 
     async def deliver(self, batch: Sequence[Delivery]) -> list[Result]:
         """Send each, in order; past one that is postponed, none is tried."""
@@ -87,7 +68,7 @@ class Amqp1DownlinkTransport:
         except MessageError as error:
             return refused(error)
         try:
-            connection = await self._connection()
+            connection = await self._connection.get()
         except ServerError as error:
             return Result(Verdict.POSTPONED, "connect", error.message)
         try:
@@ -104,29 +85,19 @@ class Amqp1DownlinkTransport:
     def _made(self, downlink: Downlink, link: Link) -> tuple[str, bytes, str]:
         from proton import Message, symbol  # noqa: PLC0415 - an extra
 
-        options, way = self._integration.options, self._way
-        subject = reference = ""
-        if isinstance(self._dialect, OverMqtt):
-            published: Publication = self._dialect.publication(downlink, link, options)
-            body, content_type = published.payload, "application/json"
-            subject, reference = published.topic, published.reference
-        else:
-            if isinstance(options, HttpOptions):  # `check` lets no other come here
-                options = options.model_copy(update={"downlink_url": _NOWHERE})
-            call = self._dialect.send(downlink, link, options)
-            body = call.body
-            content_type = call.headers.get("content-type", "application/octet-stream")
+        made = body_of(self._dialect, downlink, link, self._integration.options)
+        way = self._way
         message = Message(
-            body=body,
+            body=made.body,
             inferred=True,  # the body is bytes, and no value of a type
             durable=True,
             id=downlink.id,
             address=downlink_address(way.to, downlink, link) or None,
-            subject=subject or None,
+            subject=made.topic or None,
             properties=dict(way.properties) or None,
         )
-        message.content_type = symbol(content_type)
-        return downlink_address(way.address, downlink, link), message.encode(), reference
+        message.content_type = symbol(made.content_type)
+        return downlink_address(way.address, downlink, link), message.encode(), made.reference
 
 
 class _Handover:

@@ -8,9 +8,8 @@ network server's queue: that goes to its API, where the dialect has one and the 
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,9 @@ from pipeline.model.delivery import Delivery
 from pipeline.model.mqtt import Publication
 from pipeline.model.uplink import Link
 from pipeline.rulebook.book import Integration
-from pipeline.sink.batches import one_by_one
+from pipeline.sink.batches import one_by_one, refused
 from pipeline.sink.downlinks import DownlinkTransport
+from pipeline.sink.held import Held
 from pipeline.sink.transport import Context, Result, Verdict
 
 if TYPE_CHECKING:
@@ -45,36 +45,25 @@ class MqttDownlinkTransport:
         self.concurrency = settings.downlink_concurrency
         self.retry = settings.downlink_retry
         self._over_http = DownlinkTransport(integration, context)
-        self._connecting = asyncio.Lock()
-        self._connection: tuple[aiomqtt.Client, AsyncExitStack] | None = None
+        self._connection = Held(self._connected)
 
     async def open(self) -> None:
         """Connect. BrokerError: not now."""
-        await self._connected()
+        await self._connection.get()
 
-    async def _connected(self) -> aiomqtt.Client:
-        async with self._connecting:
-            if self._connection is not None:
-                return self._connection[0]
-            integration, config = self._integration, self._config
-            own = config.client_id or f"funicular-{integration.tenant}-{integration.name}"
-            # Sink workers are several, and a broker ends the first of two of one name.
-            name = config.downlink_client_id or f"{own}-down-{token_hex(4)}"
-            client = client_of(config, name)
-            held = AsyncExitStack()
-            await held.enter_async_context(connected(client))
-            self._connection = client, held
-            return client
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[aiomqtt.Client]:
+        integration, config = self._integration, self._config
+        own = config.client_id or f"funicular-{integration.tenant}-{integration.name}"
+        # Sink workers are several, and a broker ends the first of two of one name.
+        client = client_of(config, config.downlink_client_id or f"{own}-down-{token_hex(4)}")
+        async with connected(client):
+            yield client
 
     async def close(self) -> None:
         """Disconnect."""
         await self._over_http.close()
-        await self._disconnect()
-
-    async def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection[1].aclose()
+        await self._connection.close()
 
     async def deliver(self, batch: Sequence[Delivery]) -> list[Result]:
         """Publish each, in order; past one that is postponed, none is tried."""
@@ -91,21 +80,21 @@ class MqttDownlinkTransport:
                 delivery.downlink, delivery.link or _NO_LINK, self._integration.options
             )
         except MessageError as error:
-            return Result(Verdict.REFUSED, error.code, error.message, error.detail)
+            return refused(error)
         return await self._publish(made)
 
     async def _publish(self, made: Publication) -> Result:
         import aiomqtt  # noqa: PLC0415 - an extra
 
         try:
-            client = await self._connected()
+            client = await self._connection.get()
             await client.publish(
                 made.topic, made.payload, qos=self._config.qos, timeout=self._timeout_s
             )
         except BrokerError as error:
             return Result(Verdict.POSTPONED, "connect", error.message)
         except aiomqtt.MqttError as error:
-            await self._disconnect()  # the next try begins with a new connection
+            await self._connection.close()  # the next try begins with a new connection
             return Result(Verdict.POSTPONED, "broker", said(error), uncertain=True)
         detail = {"reference": made.reference} if made.reference else {}
         return Result(Verdict.DELIVERED, detail=detail)

@@ -9,8 +9,8 @@ server's (the machine is out of reach) postponed; fields that were written stay 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from pipeline.model.delivery import Delivery
 from pipeline.model.uplink import Link
 from pipeline.rulebook.book import Integration
 from pipeline.sink.batches import one_by_one, refused
+from pipeline.sink.held import Held
 from pipeline.sink.transport import DELIVERED, Context, Result, Verdict
 
 if TYPE_CHECKING:
@@ -50,42 +51,26 @@ class OpcuaDownlinkTransport:
         self.deliveries_max = 1
         self.concurrency = settings.downlink_concurrency
         self.retry = settings.downlink_retry
-        self._connecting = asyncio.Lock()
-        self._connection: _Connection | None = None
+        self._connection = Held(self._connected, lambda connection: connection.session.lost.done())
 
     async def open(self) -> None:
         """Connect, and find the nodes. ServerError: not now."""
-        await self._connected()
+        await self._connection.get()
 
-    async def _connected(self) -> _Connection:
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[_Connection]:
         from pipeline.clients.opcua.session import connected  # noqa: PLC0415 - an extra
 
-        async with self._connecting:
-            if self._connection is not None and not self._connection.session.lost.done():
-                return self._connection
-            await self._leave()
-            integration = self._integration
-            who = f"funicular-{integration.tenant}-{integration.name}-down-{token_hex(4)}"
-            held = AsyncExitStack()
-            session = await held.enter_async_context(connected(self._config, who))
-            try:
-                connection = _Connection(self._config, session, held)
-                await connection.discover()
-            except BaseException:
-                await held.aclose()
-                raise
-            self._connection = connection
-            return connection
+        integration = self._integration
+        who = f"funicular-{integration.tenant}-{integration.name}-down-{token_hex(4)}"
+        async with connected(self._config, who) as session:
+            connection = _Connection(self._config, session)
+            await connection.discover()
+            yield connection
 
     async def close(self) -> None:
         """Disconnect."""
-        async with self._connecting:
-            await self._leave()
-
-    async def _leave(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.held.aclose()
+        await self._connection.close()
 
     async def deliver(self, batch: Sequence[Delivery]) -> list[Result]:
         """Write each, in order; past one that is postponed, none is tried."""
@@ -101,7 +86,7 @@ class OpcuaDownlinkTransport:
         try:
             values = self._dialect.writes(downlink, self._integration.options)
             device = (delivery.link or _NO_LINK).device_id or downlink.device
-            connection = await self._connected()
+            connection = await self._connection.get()
             nodes = await connection.nodes_of(device, values)
             began = True
             return _judged(await connection.write(values, nodes))
@@ -115,11 +100,10 @@ class OpcuaDownlinkTransport:
 class _Connection:
     """A session, and the nodes that it may write."""
 
-    def __init__(self, config: Any, session: Session, held: AsyncExitStack) -> None:
+    def __init__(self, config: Any, session: Session) -> None:
         from pipeline.clients.opcua.writes import Kinds  # noqa: PLC0415 - an extra
 
         self.session = session
-        self.held = held
         self._config = config
         self._kinds: Kinds = Kinds(session)
         self._found: Found | None = None
