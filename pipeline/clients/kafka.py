@@ -1,18 +1,23 @@
 """What those share who read a Kafka from asyncio, the pipeline's own or another's.
 
-In: a consumer of aiokafka, in whatever state. Out: faults where the client gives none, and an end.
+In: a consumer of aiokafka, in whatever state. Out: what there is to read, in a time that
+holds; faults where the client gives none; and an end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
+if TYPE_CHECKING:
+    from aiokafka import TopicPartition
+
+POLL_S = 0.5
 STOP_S = 5.0
 # Who waits for its log or its destination reads nothing for hours, and must stay in its group;
 # whether the process lives is told by heartbeats.
@@ -46,6 +51,22 @@ def only_our_cancellation() -> Iterator[None]:
         from aiokafka.errors import KafkaError  # noqa: PLC0415 - an extra
 
         raise KafkaError("the client cancelled itself") from None
+
+
+async def fetch(consumer: Any, records_max: int) -> Mapping[TopicPartition, list[Any]]:
+    """Return what there is to read, after `POLL_S` at the latest nothing; while partitions move,
+    after twice that.
+    """
+    try:
+        # Where partitions begin to move, the client forgets its timeout and waits for the new
+        # ones, and who moves them waits for us. What it has read stays with it.
+        async with asyncio.timeout(2 * POLL_S):
+            found: Mapping[TopicPartition, list[Any]] = await consumer.getmany(
+                timeout_ms=round(POLL_S * 1_000), max_records=records_max
+            )
+    except TimeoutError:
+        return {}
+    return found
 
 
 async def stop(consumer: Any) -> None:

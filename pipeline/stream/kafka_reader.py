@@ -22,14 +22,13 @@ from aiokafka.errors import (
     KafkaError,
 )
 
-from pipeline.clients.kafka import POLL_INTERVAL_MAX_MS, only_our_cancellation, sticky, stop
+from pipeline.clients.kafka import POLL_INTERVAL_MAX_MS, fetch, only_our_cancellation, sticky, stop
 from pipeline.errors import ClosedError, RetryableError
 from pipeline.model.record import Outgoing, Record
 from pipeline.ports import Holder
 from pipeline.stream.kafka_records import record_of
 from pipeline.stream.kafka_settings import KafkaSettings
 
-POLL_S = 0.5
 _FAULTS = (KafkaError, ConsumerStoppedError, OSError, TimeoutError)
 
 _log = structlog.get_logger(__name__)
@@ -174,7 +173,7 @@ class KafkaReader:
     # Reading
 
     async def _fetch(self, records_max: int) -> list[Record]:
-        """Return what comes within `POLL_S`; nothing while partitions move."""
+        """Return what comes soon; nothing while partitions move."""
         consumer = await self._open()
         try:
             # Others may take their time to let partitions go.
@@ -187,15 +186,7 @@ class KafkaReader:
             return []
         self._idle.clear()
         try:
-            # Where partitions begin to move, the client forgets its timeout and waits for the new
-            # ones, and they wait until we are idle (`revoked`). What it has read stays with it.
-            async with asyncio.timeout(2 * POLL_S):
-                found = await consumer.getmany(
-                    timeout_ms=round(POLL_S * 1_000), max_records=records_max
-                )
-            return self._take(found)
-        except TimeoutError:
-            return []
+            return self._take(await fetch(consumer, records_max))
         finally:
             self._idle.set()
 

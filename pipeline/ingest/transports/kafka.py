@@ -13,7 +13,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.clients.kafka import POLL_INTERVAL_MAX_MS, only_our_cancellation, quiet, sticky, stop
+from pipeline.clients.kafka import (
+    POLL_INTERVAL_MAX_MS,
+    fetch,
+    only_our_cancellation,
+    quiet,
+    sticky,
+    stop,
+)
 from pipeline.errors import RetryableError
 from pipeline.ingest.source import Context, Health, Inlet, SourceError
 from pipeline.rulebook.connections.kafka_topics import KafkaSourceConfig
@@ -23,7 +30,6 @@ from .kafka_record import request_of
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
-POLL_S = 0.5
 # What comes of nothing for so long is looked at: whether there is nothing, or nobody who tells.
 LOOK_EVERY_S = 15.0
 REBALANCE_S = 30.0
@@ -144,14 +150,7 @@ class KafkaSource:
         from aiokafka.errors import OffsetOutOfRangeError  # noqa: PLC0415 - an extra
 
         try:
-            # Where partitions begin to move, the client forgets its timeout and waits for the new
-            # ones, and they wait until we are not busy. What it has read stays with it.
-            async with asyncio.timeout(2 * POLL_S):
-                found = await consumer.getmany(
-                    timeout_ms=round(POLL_S * 1_000), max_records=self._context.batch_max
-                )
-        except TimeoutError:
-            return False
+            found = await fetch(consumer, self._context.batch_max)
         except OffsetOutOfRangeError as error:
             await self._past_deleted(consumer, error.args[0])
             return True
