@@ -25,10 +25,10 @@ from confluent_kafka import (
 
 from pipeline.errors import LeaseLostError, MessageError, RetryableError
 from pipeline.model.record import Outgoing
-from pipeline.stream.kafka_client import error_of, producer_options, reader_options, refuse
+from pipeline.stream.kafka_client import error_of, reader_options, refuse
 from pipeline.stream.kafka_limits import KafkaEngineSettings
 from pipeline.stream.kafka_settings import KafkaSettings
-from pipeline.stream.kafka_transactions import FENCED, TOO_LARGE, throw_away
+from pipeline.stream.kafka_transactions import FENCED, TOO_LARGE, start_producer, throw_away
 from pipeline.stream.leases import to_the_end
 
 _EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's own errors are called so
@@ -121,18 +121,8 @@ class KafkaLease:
     def _open(self) -> Producer:
         self._discard()
         name = f"{self._kafka.group('ingest')}/{self.name}"
-        producer = Producer(producer_options(self._kafka, self._settings, name))
-        try:
-            producer.init_transactions(self._settings.call_timeout_s)
-        except KafkaException as failed:
-            throw_away(producer)
-            error = error_of(failed)
-            refuse(error)
-            raise RetryableError(
-                f"Kafka gives no producer to {name}: {error.str()}", code="kafka"
-            ) from None
-        self._producer = producer
-        return producer
+        self._producer = start_producer(self._kafka, self._settings, name)
+        return self._producer
 
     def _append(self, records: Sequence[Outgoing], cursor: Any) -> None:
         if self._doubt and self._producer is None:

@@ -88,21 +88,8 @@ class Transactions:
         return self._producer is not None
 
     def open(self) -> None:
-        """Start a producer; what one of the same id left open is ended first.
-
-        RetryableError: the cluster does not answer, or is still ending it. UsageError: refused.
-        """
-        producer = Producer(producer_options(self._kafka, self._settings, self.id))
-        try:
-            producer.init_transactions(self._settings.call_timeout_s)
-        except KafkaException as failed:
-            throw_away(producer)
-            error = error_of(failed)
-            refuse(error)
-            raise RetryableError(
-                f"Kafka gives no producer to {self.id}: {error.str()}", code="kafka"
-            ) from None
-        self._producer = producer
+        """Start a producer; raises what `start_producer` does."""
+        self._producer = start_producer(self._kafka, self._settings, self.id)
 
     def discard(self) -> None:
         """Throw the producer away, with whatever it has not sent."""
@@ -245,6 +232,26 @@ class Transactions:
 
     def _count(self, result: str) -> None:
         self._metrics.add("funicular_transactions_total", stage=self._stage, result=result)
+
+
+def start_producer(
+    kafka: KafkaSettings, settings: KafkaEngineSettings, transactional_id: str
+) -> Producer:
+    """Start a producer; what one of the same id left open is ended first.
+
+    RetryableError: the cluster does not answer, or is still ending it. UsageError: refused.
+    """
+    producer = Producer(producer_options(kafka, settings, transactional_id))
+    try:
+        producer.init_transactions(settings.call_timeout_s)
+    except KafkaException as failed:
+        throw_away(producer)
+        error = error_of(failed)
+        refuse(error)
+        raise RetryableError(
+            f"Kafka gives no producer to {transactional_id}: {error.str()}", code="kafka"
+        ) from None
+    return producer
 
 
 def throw_away(producer: Producer) -> None:

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from pipeline.errors import LeaseLostError, RetryableError
 from pipeline.model.record import Outgoing
-from pipeline.stream import kafka_cursors
+from pipeline.stream import kafka_cursors, kafka_transactions
 from pipeline.stream.kafka_leases import KafkaLeases
 from pipeline.stream.kafka_settings import KafkaSettings
 from pipeline.topics import SOURCE_CURSOR, UPLINK_RECEIVED
@@ -149,7 +149,7 @@ async def test_an_unknown_outcome_doubles_nothing(
             if Late.calls == harm["after"]:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
 
-    monkeypatch.setattr(kafka_cursors, "Producer", Late)
+    monkeypatch.setattr(kafka_transactions, "Producer", Late)
     async with workers(settings, "w1") as (one,):
         holder = Holder(one)
         await until(lambda: holder.lease)
