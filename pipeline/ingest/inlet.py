@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import structlog
 
 from pipeline.errors import LeaseLostError, MessageError, RetryableError
@@ -108,8 +109,12 @@ class DoorInlet:
     def _letter(
         self, request: Request, reason: str, message: str, detail: dict[str, Any]
     ) -> Outgoing:
+        out, _ = self._door.record(self._gate, request, self._now_ms())
+        return self._buried(out, reason, message, detail)
+
+    def _buried(self, out: Outgoing, reason: str, message: str, detail: dict[str, Any]) -> Outgoing:
+        """Return the dead letter of a record that the log does not get."""
         now_ms = self._now_ms()
-        out, _ = self._door.record(self._gate, request, now_ms)
         record = Record(UPLINK_RECEIVED, -1, -1, now_ms, out.key, out.value, out.headers)
         return bury(
             record, stage=STAGE, reason=reason, message=message, detail=detail, now_ms=now_ms
@@ -163,16 +168,10 @@ class DoorInlet:
             raise error
         place = max(sizes, key=sizes.__getitem__)
         out = records[place]
-        value = (out.value or b"")[: limit // 4]  # a letter is longer than what it holds
-        record = Record(UPLINK_RECEIVED, -1, -1, self._now_ms(), out.key, value, out.headers)
-        letter = bury(
-            record,
-            stage=STAGE,
-            reason=error.code,
-            message=error.message,
-            detail={"length": sizes[place], "limit": limit},
-            now_ms=self._now_ms(),
-        )
+        cut = (out.value or b"")[: limit // 4]  # a letter is longer than what it holds
+        detail = {"length": sizes[place], "limit": limit}
+        beginning = msgspec.structs.replace(out, value=cut)
+        letter = self._buried(beginning, error.code, error.message, detail)
         return [*records[:place], letter, *records[place + 1 :]]
 
     async def _append_once(self, records: Sequence[Outgoing], cursor: Any) -> None:
