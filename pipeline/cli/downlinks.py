@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,29 @@ _STATES = ["requested", "encoded", "queued", "answering", "sending", "sent", "ac
 CALL_TIMEOUT_S = 330.0
 """For one call: longer than the door lets one wait by default."""
 _PRIORITIES = ["lowest", "low", "below_normal", "normal", "above_normal", "high", "highest"]
+
+
+def _content_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what says what a downlink holds; `_body` reads it."""
+    for option in (
+        click.option("--confirmed", is_flag=True, help="The device is to acknowledge it."),
+        click.option("--port", "f_port", type=click.IntRange(0, 255), help="LoRaWAN's FPort."),
+        click.option("--fields", help="A JSON object for the converter's encoder."),
+        click.option("--payload", help="Bytes: hexadecimal or base64."),
+    ):
+        command = option(command)
+    return command
+
+
+def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add how a downlink is to leave, and `--idempotency-key`."""
+    for option in (
+        click.option("--idempotency-key", default="",
+                     help="A second request with the same key is answered as the first."),
+        click.option("--integration", help="The one to leave by; by default the device's last."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
 
 
 @click.group()
@@ -120,18 +144,13 @@ def cancel(
 
 @downlinks.command("send")
 @click.argument("device")
-@click.option("--payload", help="Bytes: hexadecimal or base64.")
-@click.option("--fields", help="A JSON object for the converter's encoder.")
-@click.option("--port", "f_port", type=click.IntRange(0, 255), help="LoRaWAN's FPort.")
-@click.option("--confirmed", is_flag=True, help="The device is to acknowledge it.")
+@_content_options
 @click.option("--queue", type=click.Choice(["replace", "first", "last", "push"]),
               help="By default the integration's own way.")  # fmt: skip
 @click.option("--priority", type=click.Choice(_PRIORITIES))
 @click.option("--expires-in", help="It is not sent after this time, as 6h.")
 @click.option("--supersede-key", help="Takes the place of a waiting one with the same key.")
-@click.option("--integration", help="The one to leave by; by default the device's last.")
-@click.option("--idempotency-key", default="",
-              help="A second request with the same key is answered as the first.")  # fmt: skip
+@_request_options
 @api_options
 @json_option
 @telling
@@ -160,10 +179,7 @@ def send(
 
 @downlinks.command("call")
 @click.argument("device")
-@click.option("--payload", help="Bytes: hexadecimal or base64.")
-@click.option("--fields", help="A JSON object for the converter's encoder.")
-@click.option("--port", "f_port", type=click.IntRange(0, 255), help="LoRaWAN's FPort.")
-@click.option("--confirmed", is_flag=True, help="The device is to acknowledge it.")
+@_content_options
 @click.option("--until", type=click.Choice(["reply", "sent", "acknowledged", "queued"]),
               help="What ends the call; by default the reply, a later message of the device.",
               )  # fmt: skip
@@ -173,9 +189,7 @@ def send(
 @click.option("--number-field", help="The field that gets the call's number (1 to 255).")
 @click.option("--persistent", is_flag=True, help="The call goes on when the time is over.")
 @click.option("--expires-in", help="The downlink is not sent after this time, as 6h.")
-@click.option("--integration", help="The one to leave by; by default the device's last.")
-@click.option("--idempotency-key", default="",
-              help="A second request with the same key is answered as the first.")  # fmt: skip
+@_request_options
 @api_options
 @json_option
 @telling
