@@ -10,7 +10,9 @@ from pydantic import Field, field_validator
 from pipeline.integrations.dialect import Dialect, OverMqtt
 from pipeline.rulebook.catalogue import Problem
 from pipeline.rulebook.connections.connection_config import ConnectionConfig
-from pipeline.rulebook.connections.device_naming import Tokens
+from pipeline.rulebook.connections.device_naming import DeviceNaming, Tokens
+from pipeline.rulebook.connections.framing import FramingConfig
+from pipeline.rulebook.connections.octets import Octets
 
 DEVICE = "device"
 """The query's parameter in which the device's name goes to the dialect."""
@@ -61,9 +63,22 @@ class ListenerConfig(ConnectionConfig, Tokens):
             return [Problem(("transport",), message, "for bytes of your own: `dialect: http`", 0)]
         return []
 
-    def _named_by_query(self, options: Any) -> list[Problem]:
-        """Return what is missing where the connection, not the body, names the device."""
-        if getattr(options, "device_query", None) == DEVICE:
+
+class BytesListenerConfig(ListenerConfig):
+    """Where devices send bytes without an envelope: TCP, UDP.
+
+    `framing`: how messages are told apart. `device`: how they name their device; left out where
+    the dialect or the converter finds it in them. `acknowledge`: what the device gets, as it is,
+    for each message once it is durable.
+    """
+
+    framing: FramingConfig | None = None
+    device: DeviceNaming | None = None
+    acknowledge: Octets | None = None
+
+    def together(self, dialect: Dialect, options: Any) -> list[Problem]:  # noqa: ARG002
+        """See `ConnectionConfig`."""
+        if self.device is None or getattr(options, "device_query", None) == DEVICE:
             return []
         message = "the connection names the device, and the dialect does not look there"
         return [Problem(("options",), message, f"`options: {{device_query: {DEVICE}}}`", 0)]

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from pipeline.integrations.dialect import Dialect
-from pipeline.rulebook.catalogue import Problem
-from pipeline.rulebook.connections.device_naming import DeviceNaming, HandshakeNaming, HeadNaming
+from pipeline.rulebook.connections.device_naming import HandshakeNaming, HeadNaming
 from pipeline.rulebook.connections.framing import FramingConfig
-from pipeline.rulebook.connections.listener import ListenerConfig
-from pipeline.rulebook.connections.octets import Octets
+from pipeline.rulebook.connections.listener import BytesListenerConfig
 from pipeline.rulebook.connections.server_tls import ServerTlsConfig
 from pipeline.rulebook.duration import Duration
 
 
-class TcpServerConfig(ListenerConfig):
+class TcpServerConfig(BytesListenerConfig):
     """An integration's `connection:`, with `transport: tcp`.
 
     `framing`: how messages are told apart. `device`: how they name their device; left out where
@@ -28,8 +26,6 @@ class TcpServerConfig(ListenerConfig):
     """
 
     framing: FramingConfig
-    device: DeviceNaming | None = None
-    acknowledge: Octets | None = None
     tls: ServerTlsConfig | None = None
     connections_max: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     connections_per_peer_max: Annotated[int, Field(ge=1, le=100_000)] = 100
@@ -46,10 +42,6 @@ class TcpServerConfig(ListenerConfig):
                 "`token` and `tokens` are shown in a handshake or a head: `device: {handshake: …}`"
             )
         return self
-
-    def together(self, dialect: Dialect, options: Any) -> list[Problem]:  # noqa: ARG002
-        """See `ConnectionConfig`."""
-        return self._named_by_query(options) if self.device is not None else []
 
     @classmethod
     def template(cls, dialect: Dialect, variable: str) -> list[str]:  # noqa: ARG003

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from pipeline.integrations.dialect import Dialect
-from pipeline.rulebook.catalogue import Problem
-from pipeline.rulebook.connections.device_naming import DeviceNaming, HandshakeNaming, HeadNaming
-from pipeline.rulebook.connections.framing import FramingConfig
-from pipeline.rulebook.connections.listener import ListenerConfig
-from pipeline.rulebook.connections.octets import Octets
+from pipeline.rulebook.connections.device_naming import HandshakeNaming, HeadNaming
+from pipeline.rulebook.connections.listener import BytesListenerConfig
 from pipeline.rulebook.duration import Duration
 
 DATAGRAM_BYTES_MAX = 65_507  # what IPv4 leaves of 64 KiB
 
 
-class UdpServerConfig(ListenerConfig):
+class UdpServerConfig(BytesListenerConfig):
     """An integration's `connection:`, with `transport: udp`.
 
     A datagram is a message, or, with `framing`, several. `device` and `acknowledge` as for TCP (a
@@ -27,9 +24,6 @@ class UdpServerConfig(ListenerConfig):
     `in_flight_per_peer_max`.
     """
 
-    framing: FramingConfig | None = None
-    device: DeviceNaming | None = None
-    acknowledge: Octets | None = None
     window: Annotated[Duration, Field(ge=0.1, le=86_400)] = 30.0
     windows_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     in_flight_max: Annotated[int, Field(ge=1, le=100_000)] = 10_000
@@ -45,10 +39,6 @@ class UdpServerConfig(ListenerConfig):
         if self.wanted and not isinstance(self.device, HeadNaming):
             raise ValueError("`token` and `tokens` are shown in a head: `device: {head: …}`")
         return self
-
-    def together(self, dialect: Dialect, options: Any) -> list[Problem]:  # noqa: ARG002
-        """See `ConnectionConfig`."""
-        return self._named_by_query(options) if self.device is not None else []
 
     @classmethod
     def template(cls, dialect: Dialect, variable: str) -> list[str]:  # noqa: ARG003
