@@ -17,17 +17,8 @@ from pipeline.model.record import HTTP_HEADERS, HTTP_QUERY, Record
 from pipeline.rehearse.senders.kafka import SENDER
 from pipeline.rulebook.book import Rulebook
 from tests.kafka.brokers import Brokers
-from tests.kafka.ingest_work import (
-    NOW_MS,
-    HeldLog,
-    Process,
-    integration,
-    numbered,
-    plain,
-    produce,
-    running,
-    until,
-)
+from tests.kafka.ingest_work import integration, numbered, plain, produce
+from tests.real.source_work import NOW_MS, HeldLog, Process, running, until
 
 EUI = "0a0b0c0d0e0f0102"
 
@@ -137,7 +128,7 @@ async def test_partitions_move_between_workers(kafka: Brokers, prefix: str) -> N
     topic = f"{prefix}move"
     kafka.create({topic: 4})
     logs = [HeldLog(), HeldLog()]
-    one, two = (Process(log, plain(kafka, topic), f"w{n}") for n, log in enumerate(logs))
+    one, two = (Process(log, plain(kafka, topic), worker=f"w{n}") for n, log in enumerate(logs))
     written = 0
 
     async def write() -> None:

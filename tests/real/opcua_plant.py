@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from asyncua.server.binary_server_asyncio import BinaryServer
 from asyncua.server.history_sql import HistorySQLite
 from asyncua.server.user_managers import User, UserManager, UserRole
 
-from pipeline.model.record import Outgoing
+from pipeline.ingest.source import Outside
 from pipeline.rulebook.book import Integration
 from tests.real.servers import free_port, program
-from tests.real.source_work import HeldLog, Process, integration
+from tests.real.source_work import HeldLog, Leases, Process, integration
 
 URI = "http://example.com/press"
 OWN = "urn:example.com:plant"
@@ -133,36 +133,9 @@ class ToldLog(HeldLog):
                 if value["field"] == field]  # fmt: skip
 
 
-class OneWorker:
-    """Leases where there is no other worker; `kept` is the cursor, which outlives a process."""
-
-    trouble = ""
-
-    def __init__(self, log: HeldLog, kept: list[Any]) -> None:
-        self._log = log
-        self.kept = kept
-        self.valid = True
-
-    @asynccontextmanager
-    async def hold(self, name: str) -> AsyncIterator[OneWorker]:
-        yield self
-
-    async def lost(self) -> None:
-        await asyncio.Event().wait()
-
-    async def cursor(self) -> Any:
-        return self.kept[-1] if self.kept else None
-
-    async def append(self, records: Sequence[Outgoing], cursor: Any) -> None:
-        await self._log.append(records)
-        self.kept.append(cursor)
-
-
-def process_of(log: HeldLog, made: Integration, kept: list[Any] | None = None) -> Process:
-    process = Process(log, made)
-    leases: Any = OneWorker(log, [] if kept is None else kept)
-    process.sources._leases = leases
-    return process
+def process_of(log: HeldLog, made: Integration, leases: Leases | None = None) -> Process:
+    """Return a process that has the connection's lease; `leases` keeps the cursor for the next."""
+    return Process(log, made, outside=Outside(leases or Leases(log)))
 
 
 def plant_integration(port: int, **connection: Any) -> Integration:

@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.clients.amqp1 import connected
 from pipeline.errors import StorageFullError
+from pipeline.ingest.source import Outside
 from pipeline.integrations.dialect import OverMqtt, dialects
 from pipeline.model.http import SOURCE_KEY
 from pipeline.model.record import HTTP_HEADERS, HTTP_QUERY
@@ -285,7 +286,7 @@ async def test_an_event_hub_goes_on_where_it_was(azure: Azure) -> None:
     hub = {"event_hub": {"start": "earliest"}}
     for number in range(20):
         azure.put_event(number % 2, orjson.dumps({"n": number}))
-    async with running(Process(log, at_azure(azure.port, "hub", **hub), leases=leases)):
+    async with running(Process(log, at_azure(azure.port, "hub", **hub), outside=Outside(leases))):
         await until(lambda: len(log.records) >= 20)
         for number in range(20, 40):
             azure.put_event(number % 2, orjson.dumps({"n": number}))
@@ -297,7 +298,7 @@ async def test_an_event_hub_goes_on_where_it_was(azure: Azure) -> None:
         await until(lambda: len(log.records) >= 60)
     for number in range(60, 70):
         azure.put_event(number % 2, orjson.dumps({"n": number}))
-    async with running(Process(log, at_azure(azure.port, "hub", **hub), leases=leases)):
+    async with running(Process(log, at_azure(azure.port, "hub", **hub), outside=Outside(leases))):
         await until(lambda: len(log.records) >= 70)
     numbers = log.numbers()
     assert sorted(numbers) == list(range(70))
@@ -315,7 +316,9 @@ async def test_an_event_has_its_device_and_its_place(azure: Azure) -> None:
     leases = Leases()
     hub = {"event_hub": {"partitions": [1], "start": "earliest"}}
     azure.put_event(1, b'{"t": 1}')
-    async with running(Process(leases.log, at_azure(azure.port, "hub", **hub), leases=leases)):
+    async with running(
+        Process(leases.log, at_azure(azure.port, "hub", **hub), outside=Outside(leases))
+    ):
         await until(lambda: leases.log.records)
     (record,) = leases.log.records
     assert record.key == "acme/d1"
@@ -330,7 +333,9 @@ async def test_a_new_hub_begins_at_its_latest(azure: Azure) -> None:
     """Without a place only what comes from now on is read, and that is said."""
     azure.put_event(0, b'{"n": 0}')
     leases = Leases()
-    process = Process(leases.log, at_azure(azure.port, "hub", event_hub={}), leases=leases)
+    process = Process(
+        leases.log, at_azure(azure.port, "hub", event_hub={}), outside=Outside(leases)
+    )
     async with running(process):
         assert process.status().note == "partitions 0, 1 begin at their latest"
         azure.put_event(0, b'{"n": 1}')
@@ -342,7 +347,7 @@ async def test_a_missing_hub_is_said(azure: Azure) -> None:
     """A hub or partition that is not there is told by the server's own words."""
     for hub, says in (({}, "refuses a request (404)"), ({"partitions": [9]}, "no such address")):
         chosen = at_azure(azure.port, "hub" if hub else "absent", event_hub=hub)
-        bad = Process(HeldLog(), chosen, leases=Leases())
+        bad = Process(HeldLog(), chosen, outside=Outside(Leases()))
         await bad.sources.refresh()
         await until(lambda each=bad: each.status().errors)
         assert says in bad.status().last_error

@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiomqtt
-import msgspec
 import orjson
 import pytest
 from structlog.testing import capture_logs
 
 from pipeline.errors import StorageFullError
-from pipeline.ingest.door import Door
-from pipeline.ingest.reports import Reports
-from pipeline.ingest.settings import IngestSettings
-from pipeline.ingest.sources import Sources
-from pipeline.ingest.waiting import Waiting
 from pipeline.integrations.dialect import OverMqtt, dialects
 from pipeline.metrics import Registry
-from pipeline.model.dead_letter import DeadLetter
-from pipeline.model.delivery import Delivery
-from pipeline.model.downlink import Downlink, State
-from pipeline.model.record import Outgoing
-from pipeline.model.uplink import Link
-from pipeline.rulebook.book import Authentication, Integration, Rulebook
-from pipeline.rulebook.connections.mqtt_broker import MqttSourceConfig
-from pipeline.sink.mqtt_downlinks import MqttDownlinkTransport
-from pipeline.sink.settings import SinkSettings
-from pipeline.sink.transport import Context, Verdict
+from pipeline.rulebook.book import Integration
+from pipeline.sink.transport import Verdict
 from tests.real.servers import Certificates, Mosquitto
+from tests.real.source_work import (
+    NOW_MS,
+    WITHIN_S,
+    HeldLog,
+    Process,
+    downlink,
+    handover,
+    integration,
+    running,
+    until,
+)
 
-NOW_MS = 1_790_000_000_000
-WITHIN_S = 20.0
 OPTIONS: dict[str, dict[str, Any]] = {
     "azure_iot_hub": {"role": "hub"},
     "mqtt": {"topic": "plant/{device_id}/{kind}", "downlink_topic": "plant/{device_id}/set"},
@@ -60,79 +54,9 @@ def own_broker(tmp_path: Path) -> Iterator[Mosquitto]:
     server.stop()
 
 
-class HeldLog:
-    """Keeps records in a list, when it may: `open` is cleared to hold all appends back."""
-
-    def __init__(self) -> None:
-        self.records: list[Outgoing] = []
-        self.asked = 0
-        self.open = asyncio.Event()
-        self.open.set()
-        self.fail: Exception | None = None
-
-    async def append(self, records: Sequence[Outgoing]) -> None:
-        self.asked += len(records)
-        await self.open.wait()
-        if self.fail is not None:
-            raise self.fail
-        self.records += records
-
-    def bodies(self) -> list[bytes]:
-        return [record.value or b"" for record in self.records]
-
-
-class Process:
-    """The part of an ingest worker that this is about: a door and its sources, over `log`."""
-
-    def __init__(self, log: Any, *integrations: Integration, worker: str = "w1") -> None:
-        self.log = log
-        self.book = {each.name: each for each in integrations}
-        settings = IngestSettings(source_pause_s=0.05, source_pause_s_max=0.2, worker=worker)
-        ids = iter(range(1_000_000))
-        door = Door(log, self.rulebooks, Waiting("i", 10), Reports(log, lambda: NOW_MS, 10),
-                    settings, new_id=lambda: f"id{next(ids)}", now_ms=lambda: NOW_MS)  # fmt: skip
-        self.bugs: list[BaseException] = []
-        self.sources = Sources(door, log, self.rulebooks, settings, now_ms=lambda: NOW_MS,
-                               on_bug=self.bugs.append)  # fmt: skip
-
-    def rulebooks(self) -> dict[str, Rulebook]:
-        return {"acme": Rulebook("acme", Path(), "v1", self.book, {}, {}, {})}
-
-    def status(self) -> Any:
-        (only,) = self.sources.status()
-        return only
-
-
-def integration(dialect: str, port: int, **connection: Any) -> Integration:
-    chosen = dialects()[dialect]
+def over(dialect: str, port: int, **connection: Any) -> Integration:
     given = {"server": f"mqtt://127.0.0.1:{port}", **connection}
-    return Integration(
-        tenant="acme", name=f"over-{dialect}", dialect=chosen,
-        options=chosen.options.model_validate(OPTIONS.get(dialect, {})),
-        authentication=Authentication(), device_template=chosen.device_template, converter=None,
-        synchronous=False, answer_timeout_s=5, unanswered="requeue", queue_max=10,
-        body_bytes_max=10_000, ordered=True, metadata={}, device_type="", transport="mqtt",
-        connection=MqttSourceConfig.model_validate(given),
-    )  # fmt: skip
-
-
-@asynccontextmanager
-async def running(*processes: Process) -> AsyncIterator[None]:
-    try:
-        for process in processes:
-            await process.sources.refresh()
-            await until(lambda each=process: each.status().connects)
-        yield
-    finally:
-        for process in processes:
-            await process.sources.stop()
-            assert not process.bugs
-
-
-async def until(true: Callable[[], Any]) -> None:
-    async with asyncio.timeout(WITHIN_S):
-        while not true():  # noqa: ASYNC110 - it is about other tasks and another process
-            await asyncio.sleep(0.01)
+    return integration(dialect, "mqtt", OPTIONS.get(dialect), **given)
 
 
 async def publish(port: int, *messages: tuple[str, bytes], qos: int = 1, **more: Any) -> None:
@@ -143,10 +67,6 @@ async def publish(port: int, *messages: tuple[str, bytes], qos: int = 1, **more:
 
 def numbered(first: int, count: int, device: str = "d1") -> list[tuple[str, bytes]]:
     return [(f"plant/{device}/up", orjson.dumps({"n": n})) for n in range(first, first + count)]
-
-
-def numbers(log: HeldLog) -> list[int]:
-    return [orjson.loads(body)["n"] for body in log.bodies()]
 
 
 def run(work: Callable[[], Awaitable[None]]) -> None:
@@ -163,7 +83,7 @@ def test_a_sample_arrives(broker: Mosquitto, name: str, version: str) -> None:
 
     async def work() -> None:
         log = HeldLog()
-        chosen = integration(name, broker.port, version=version, client_id=f"{name}-{version}")
+        chosen = over(name, broker.port, version=version, client_id=f"{name}-{version}")
         dialect: Any = chosen.dialect
         device = EUI if chosen.device_template == "{dev_eui}" else "1A2B3C"
         sample = dialect.sample(device, 7, b"\x01\x02", NOW_MS)
@@ -184,7 +104,7 @@ def test_nothing_is_acknowledged_before_it_is_durable(own_broker: Mosquitto, ver
     """A worker that dies before the append has the messages again; after it, no more."""
 
     async def work() -> None:
-        chosen = integration("mqtt", own_broker.port, version=version)
+        chosen = over("mqtt", own_broker.port, version=version)
         held = HeldLog()
         held.open.clear()
         async with running(Process(held, chosen)):
@@ -195,7 +115,7 @@ def test_nothing_is_acknowledged_before_it_is_durable(own_broker: Mosquitto, ver
         second = HeldLog()
         async with running(Process(second, chosen)):
             await until(lambda: len(second.records) >= 10)
-        assert numbers(second) == list(range(10))
+        assert second.numbers() == list(range(10))
         # What the broker has not read yet when the next one connects, it would send again.
         await until(lambda: own_broker.log().count(f"Client {CLIENT} disconnected") >= 2)
 
@@ -203,7 +123,7 @@ def test_nothing_is_acknowledged_before_it_is_durable(own_broker: Mosquitto, ver
         async with running(Process(third, chosen)):
             await publish(own_broker.port, *numbered(10, 1))
             await until(lambda: third.records)
-        assert numbers(third) == [10]
+        assert third.numbers() == [10]
 
     run(work)
 
@@ -214,7 +134,7 @@ def test_nothing_is_lost_in_a_reconnect(own_broker: Mosquitto, version: str) -> 
 
     async def work() -> None:
         log = HeldLog()
-        process = Process(log, integration("mqtt", own_broker.port, version=version))
+        process = Process(log, over("mqtt", own_broker.port, version=version))
         async with running(process):
             await publish(own_broker.port, *numbered(0, 50))
             await until(lambda: len(log.records) >= 50)
@@ -222,11 +142,11 @@ def test_nothing_is_lost_in_a_reconnect(own_broker: Mosquitto, version: str) -> 
             await until(lambda: process.status().state == "lost")
             await asyncio.to_thread(own_broker.start)
             await publish(own_broker.port, *numbered(50, 50))
-            await until(lambda: {*range(100)} <= {*numbers(log)})
+            await until(lambda: {*range(100)} <= {*log.numbers()})
             assert process.status().connects == 2
             assert process.status().state == "connected"
         # Those whose acknowledgement the broker had not written down may come twice.
-        first = [n for place, n in enumerate(numbers(log)) if n not in numbers(log)[:place]]
+        first = [n for place, n in enumerate(log.numbers()) if n not in log.numbers()[:place]]
         assert first == list(range(100))
 
     run(work)
@@ -236,14 +156,14 @@ def test_what_comes_while_we_are_away_waits(own_broker: Mosquitto) -> None:
     """The session outlives the worker: the broker keeps what is published meanwhile."""
 
     async def work() -> None:
-        chosen = integration("mqtt", own_broker.port)
+        chosen = over("mqtt", own_broker.port)
         async with running(Process(HeldLog(), chosen)):
             pass
         await publish(own_broker.port, *numbered(0, 20))
         log = HeldLog()
         async with running(Process(log, chosen)):
             await until(lambda: len(log.records) >= 20)
-        assert numbers(log) == list(range(20))
+        assert log.numbers() == list(range(20))
 
     run(work)
 
@@ -254,14 +174,14 @@ def test_a_log_that_takes_nothing_holds_the_broker_back(own_broker: Mosquitto) -
     async def work() -> None:
         log = HeldLog()
         log.fail = StorageFullError("no room")
-        process = Process(log, integration("mqtt", own_broker.port))
+        process = Process(log, over("mqtt", own_broker.port))
         async with running(process):
             await publish(own_broker.port, *numbered(0, 300))
             await until(lambda: process.status().errors >= 2)
             assert "no room" in process.status().last_error
             log.fail = None
             await until(lambda: len(log.records) >= 300)
-        assert numbers(log) == list(range(300))
+        assert log.numbers() == list(range(300))
 
     run(work)
 
@@ -270,12 +190,12 @@ def test_workers_share_a_subscription(own_broker: Mosquitto) -> None:
     """Two workers of one share get each message once between them."""
 
     async def work() -> None:
-        chosen = integration("mqtt", own_broker.port, version="5", share="funicular")
+        chosen = over("mqtt", own_broker.port, version="5", share="funicular")
         logs = [HeldLog(), HeldLog()]
         async with running(*(Process(log, chosen, worker=f"w{n}") for n, log in enumerate(logs))):
             await publish(own_broker.port, *numbered(0, 100))
             await until(lambda: sum(len(log.records) for log in logs) >= 100)
-        assert sorted(numbers(logs[0]) + numbers(logs[1])) == list(range(100))
+        assert sorted(logs[0].numbers() + logs[1].numbers()) == list(range(100))
         assert all(log.records for log in logs)
 
     run(work)
@@ -288,7 +208,7 @@ def test_garbage_never_stops_the_source(broker: Mosquitto) -> None:
 
     async def work() -> None:
         log = HeldLog()
-        chosen = integration("chirpstack", broker.port, client_id="garbage")
+        chosen = over("chirpstack", broker.port, client_id="garbage")
         process = Process(log, chosen)
         topic = f"application/1/device/{EUI}/event"
         sample: Any = chosen.dialect.sample(EUI, 1, b"\x01", NOW_MS)
@@ -306,14 +226,10 @@ def test_garbage_never_stops_the_source(broker: Mosquitto) -> None:
             await publish(broker.port, *bad, (f"{topic}/up", sample.body))
             await until(lambda: sample.body in log.bodies())
             assert process.status().refused == len(bad)
-        letters = [record for record in log.records if record.topic == "dead.letter"]
-        (letter,) = (msgspec.json.decode(each.value or b"", type=DeadLetter) for each in letters)
+        (letter,) = log.letters()
         assert (letter.reason, len(letter.value or b"")) == ("body_length", 10_000)
         assert letter.detail == {"length": 20_008, "limit": 10_000}
-        taken = [record for record in log.records if record.topic == "uplink.received"]
-        assert [each.value for each in taken] == [b for _, b in bad if len(b) <= 10_000] + [
-            sample.body
-        ]
+        assert log.bodies() == [b for _, b in bad if len(b) <= 10_000] + [sample.body]
 
     run(work)
 
@@ -326,7 +242,7 @@ def test_what_is_no_devices_is_passed_over(broker: Mosquitto) -> None:
     async def work() -> None:
         log = HeldLog()
         await publish(broker.port, ("v3/app/devices/dev9/up", b"{}"), retain=True)
-        process = Process(log, integration("tts_v3", broker.port, topics=["v3/#"]))
+        process = Process(log, over("tts_v3", broker.port, topics=["v3/#"]))
         with capture_logs() as logs:
             async with running(process):
                 push = ("v3/app/devices/dev9/down/push", b"{}")
@@ -345,7 +261,7 @@ def test_a_lasting_fault_is_logged_once(tmp_path: Path) -> None:
 
     async def work() -> None:
         server = Mosquitto(tmp_path)
-        process = Process(HeldLog(), integration("mqtt", server.port))
+        process = Process(HeldLog(), over("mqtt", server.port))
         with capture_logs() as logs:
             await process.sources.refresh()
             try:
@@ -369,7 +285,7 @@ def test_a_silent_connection_is_noticed(broker: Mosquitto) -> None:
     """Where messages are due and none comes, the connection counts as dead and is made anew."""
 
     async def work() -> None:
-        chosen = integration("mqtt", broker.port, client_id="silent", silence_max="1s")
+        chosen = over("mqtt", broker.port, client_id="silent", silence_max="1s")
         process = Process(HeldLog(), chosen)
         async with running(process):
             await until(lambda: process.status().connects >= 2)
@@ -383,7 +299,7 @@ def test_an_edit_of_the_rules_moves_the_connection(broker: Mosquitto) -> None:
 
     async def work() -> None:
         log = HeldLog()
-        chosen = integration("mqtt", broker.port, client_id="edited")
+        chosen = over("mqtt", broker.port, client_id="edited")
         process = Process(log, chosen)
         async with running(process):
             await process.sources.refresh()
@@ -416,7 +332,7 @@ def test_tls_with_certificates_of_both_sides(tmp_path: Path) -> None:
         proven = {"certificate_file": certificates.path("client.pem"),
                   "key_file": certificates.path("client.key")}  # fmt: skip
         try:
-            good = Process(HeldLog(), integration("mqtt", 0, **given, tls={**own, **proven}))
+            good = Process(HeldLog(), over("mqtt", 0, **given, tls={**own, **proven}))
             async with running(good):
                 assert good.status().state == "connected"
             faults = [
@@ -425,7 +341,7 @@ def test_tls_with_certificates_of_both_sides(tmp_path: Path) -> None:
                 ({"ca_file": "/nowhere.pem"}, "a certificate of the connection cannot be used"),
             ]
             for tls, fault in faults:
-                bad = Process(HeldLog(), integration("mqtt", 0, **given, tls=tls))
+                bad = Process(HeldLog(), over("mqtt", 0, **given, tls=tls))
                 await bad.sources.refresh()
                 await until(lambda each=bad: each.status().errors)
                 assert fault in bad.status().last_error
@@ -436,33 +352,23 @@ def test_tls_with_certificates_of_both_sides(tmp_path: Path) -> None:
     run(work)
 
 
-def downlink(number: int) -> Downlink:
-    return Downlink(
-        id=f"l{number}", tenant="acme", device="d", integration="i", state=State.SENDING,
-        requested_ms=1, changed_ms=1, payload=bytes([number]), f_port=1,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
 @pytest.mark.parametrize("name", OVER_MQTT)
 def test_downlinks_arrive_in_order(broker: Mosquitto, name: str, version: str) -> None:
     """Each downlink is published where the network server listens, in order, with its reference."""
 
     async def work() -> None:
-        chosen = integration(name, broker.port, version=version)
+        chosen = over(name, broker.port, version=version)
         dialect: Any = chosen.dialect
         device = EUI if chosen.device_template == "{dev_eui}" else "1A2B3C"
-        link = Link(application_id="app1", device_id=device)
-        made = [dialect.publication(downlink(n), link, chosen.options) for n in range(5)]
-        context = Context("acme", "downlink-i", SinkSettings(), lambda: NOW_MS)
-        transport = MqttDownlinkTransport(chosen, context)
+        asked = [downlink(n, application_id="app1", device_id=device) for n in range(5)]
+        made = [dialect.publication(each.downlink, each.link, chosen.options) for each in asked]
+        transport = handover(chosen)
         async with aiomqtt.Client("127.0.0.1", broker.port) as listener:
             for topic in {each.topic for each in made}:
                 await listener.subscribe(topic, qos=1)
             await transport.open()
-            for n, each in enumerate(made):
-                delivery = Delivery(id=f"{n}", tenant="acme", device="d", destination="x",
-                                    time_ms=1, downlink=downlink(n), link=link)  # fmt: skip
+            for delivery, each in zip(asked, made, strict=True):
                 (result,) = await transport.deliver([delivery])
                 assert result.verdict is Verdict.DELIVERED
                 assert result.detail.get("reference", "") == each.reference
@@ -480,11 +386,8 @@ def test_a_downlink_waits_for_its_broker(tmp_path: Path) -> None:
 
     async def work() -> None:
         server = await asyncio.to_thread(Mosquitto(tmp_path).start)
-        chosen = integration("mqtt", server.port)
-        context = Context("acme", "downlink-i", SinkSettings(), lambda: NOW_MS)
-        transport = MqttDownlinkTransport(chosen, context)
-        delivery = Delivery(id="1", tenant="acme", device="d", destination="x", time_ms=1,
-                            downlink=downlink(1), link=Link(device_id="d1"))  # fmt: skip
+        transport = handover(over("mqtt", server.port))
+        delivery = downlink(1, device_id="d1")
         await transport.open()
         await asyncio.to_thread(server.stop, kill=True)
         (result,) = await transport.deliver([delivery])

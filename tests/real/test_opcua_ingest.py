@@ -26,7 +26,7 @@ from pipeline.model.uplink import Uplink
 from pipeline.sink.transport import Verdict
 from tests.real.opcua_plant import Plant, ToldLog, plant, plant_integration, process_of, run
 from tests.real.servers import free_port
-from tests.real.source_work import HeldLog, downlink, handover, running, until
+from tests.real.source_work import HeldLog, Leases, downlink, handover, running, until
 
 
 def test_what_nodes_say_arrives_by_device() -> None:
@@ -239,20 +239,19 @@ def test_a_restarted_process_reads_what_it_missed(tmp_path: Path) -> None:
     """A new process goes on where the old one's cursor is: nothing that history holds is lost."""
 
     async def work() -> None:
-        kept: list[Any] = []
         async with plant(history=tmp_path / "history.db") as server:
             node = await historic(server)
             made = plant_integration(server.port)
-            first, second = ToldLog(), ToldLog()
-            async with running(process_of(first, made, kept)):
+            log = ToldLog()
+            leases = Leases(log)
+            async with running(process_of(log, made, leases)):
                 await write(node, range(5), datetime.now(UTC))
-                await until(lambda: 4 in counted(first))
-                await until(lambda: kept)
+                await until(lambda: 4 in counted(log))
             await asyncio.sleep(0.3)
             await write(node, range(5, 25), datetime.now(UTC))
-            async with running(process_of(second, made, kept)):
-                await until(lambda: 24 in counted(second))
-        assert counted(second)[-20:] == list(range(5, 25))
+            async with running(process_of(log, made, leases)):
+                await until(lambda: 24 in counted(log))
+        assert counted(log)[-20:] == list(range(5, 25))
 
     run(work)
 
