@@ -84,9 +84,10 @@ async def _frozen(crew: Crew, sizes: Sizes, tally: Tally) -> None:
 
 
 async def _joining(crew: Crew, sizes: Sizes, tally: Tally) -> None:
-    """A worker of all stages that joins and leaves every three seconds."""
+    """A worker of all stages that joins, and leaves three seconds after it is ready."""
     extra = crew.worker("extra", WORKERS["all"])
     for _ in range(sizes.joins):
+        await extra.ready(crew.session, READY_S)
         await asyncio.sleep(JOIN_S)
         since, began = crew.ledger.next_n, time.monotonic()
         code = await asyncio.to_thread(extra.stop, READY_S)
@@ -94,6 +95,7 @@ async def _joining(crew: Crew, sizes: Sizes, tally: Tally) -> None:
             crew.complaints.append(f"extra: exit code {code} when asked to stop")
         tally.recoveries.append(await crew.recovered(since, began))
         extra.start()
+    await extra.ready(crew.session, READY_S)
     await asyncio.to_thread(extra.stop, READY_S)
 
 
