@@ -166,23 +166,25 @@ def send(
       funicular send http-generic any --body uplink.json
     """
     from pipeline.rehearse.payload import payload_of
-    from pipeline.rehearse.post import integration_of, post, request_of_body
+    from pipeline.rehearse.post import integration_of, post
+    from pipeline.rehearse.samples import request_of_body, samples
     from pipeline.rehearse.sending import send_samples
 
     with rulebooks(rules) as (books, _):
         chosen = integration_of(one_book(books), integration)
-    what: dict[str, Any] = {
-        "device_id": device,
-        "payload": payload_of(payload) if payload else b"",
-        "request": request_of_body(body.read_bytes()) if body else None,
-        "count": count,
-        "counter": counter,
-        "interval_s": interval,
-    }
+    uplinks = samples(
+        chosen,
+        device_id=device,
+        payload=payload_of(payload) if payload else b"",
+        request=request_of_body(body.read_bytes()) if body else None,
+        count=count,
+        counter=counter,
+        interval_s=interval,
+    )
     if chosen.connection is None:
-        sent = post(chosen, address, **what)
+        sent = post(chosen, address, uplinks)
     else:
-        sent = send_samples(chosen, **what)
+        sent = send_samples(chosen, device, uplinks)
     refused = 0
     for posted in sent:
         refused += not posted.ok

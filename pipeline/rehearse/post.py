@@ -1,19 +1,19 @@
 """Uplinks to a running Funicular over HTTP: what `funicular send` does.
 
-In: an integration of the rules, and a payload for its dialect's sample or a request's body.
+In: an integration of the rules, and uplinks with their counters.
 Out: requests to the integration's door, with its secret; one Posted each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from time import perf_counter, sleep, time
+from collections.abc import Iterable, Iterator
+from time import perf_counter
 from urllib.parse import quote
 
 import httpx
 import msgspec
 
-from pipeline.errors import MessageError, UsageError
+from pipeline.errors import UsageError
 from pipeline.integrations.lorawan import USER_AGENT
 from pipeline.model.http import Request
 from pipeline.rehearse.proof import proof_of
@@ -61,49 +61,17 @@ def door_of(address: str, integration: Integration) -> str:
     return f"{address.rstrip('/')}/in/{tenant}/{name}"
 
 
-def sample_of(
-    integration: Integration, device_id: str, counter: int, payload: bytes, now_ms: int
-) -> Request:
-    """Return the dialect's sample of an uplink. UsageError: this device or payload cannot be."""
-    try:
-        return integration.dialect.sample(device_id, counter, payload, now_ms)
-    except MessageError as error:
-        raise UsageError(
-            f"the dialect {integration.dialect.name} has no such uplink: {error.message}",
-            code="sample",
-        ) from None
-
-
-def request_of_body(body: bytes, content_type: str = "") -> Request:
-    """Return a request with a body from a file; without a content type it is told by its
-    beginning.
-    """
-    if not content_type:
-        is_json = body.lstrip()[:1] in (b"{", b"[")
-        content_type = "application/json" if is_json else "application/octet-stream"
-    return Request(body=body, headers={"content-type": content_type})
-
-
 def post(
     integration: Integration,
     address: str,
+    uplinks: Iterable[tuple[int, Request]],
     *,
-    device_id: str = "",
-    payload: bytes = b"",
-    request: Request | None = None,
-    count: int = 1,
-    counter: int = 1,
-    interval_s: float = 0.0,
     timeout_s: float = TIMEOUT_S,
     transport: httpx.BaseTransport | None = None,
-    now_s: Callable[[], float] = time,
-    wait: Callable[[float], None] = sleep,
 ) -> Iterator[Posted]:
-    """Send `count` uplinks, `interval_s` apart, and yield each answer as it comes.
+    """Send uplinks with their counters (`samples.samples`) and yield each answer as it comes.
 
-    The uplink is `request` as it is, or else the dialect's sample for `device_id` and `payload`,
-    counted from `counter`. UsageError: nobody listens at the address, or the sample cannot be
-    made; before anything was sent.
+    UsageError: nobody listens at the address; before anything was sent.
     """
     headers, query = proof_of(integration.authentication)
     url = door_of(address, integration)
@@ -117,16 +85,11 @@ def post(
     except (ValueError, httpx.InvalidURL) as error:
         raise UsageError(f"{address} is no address: {error}", code="address") from None
     with client:
-        for number in range(counter, counter + count):
-            if number > counter and interval_s > 0:
-                wait(interval_s)
-            each = request or sample_of(
-                integration, device_id, number, payload, round(now_s() * 1_000)
-            )
+        for place, (number, each) in enumerate(uplinks):
             sent = msgspec.structs.replace(
                 each, headers={**each.headers, **headers}, query={**each.query, **query}
             )
-            yield _send(client, url, sent, number, first=number == counter)
+            yield _send(client, url, sent, number, first=place == 0)
 
 
 def _send(client: httpx.Client, url: str, request: Request, counter: int, *, first: bool) -> Posted:

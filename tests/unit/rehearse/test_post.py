@@ -11,8 +11,9 @@ import pytest
 from pipeline.errors import UsageError
 from pipeline.ingest.credentials import Credentials
 from pipeline.model.http import Request
-from pipeline.rehearse.post import Posted, door_of, integration_of, post, request_of_body
+from pipeline.rehearse.post import Posted, door_of, integration_of, post
 from pipeline.rehearse.proof import proof_of
+from pipeline.rehearse.samples import request_of_body, samples
 from pipeline.rulebook.book import Authentication
 
 
@@ -33,7 +34,8 @@ class Door:
 
 def sent(door: Door, integration: Any, **more: Any) -> list[Posted]:
     transport = httpx.MockTransport(door)
-    return list(post(integration, "http://127.0.0.1:8080/", transport=transport, **more))
+    uplinks = samples(integration, **more)
+    return list(post(integration, "http://127.0.0.1:8080/", uplinks, transport=transport))
 
 
 @pytest.mark.parametrize("name", ["lora", "stack", "fox", "web", "bare"])
@@ -76,21 +78,6 @@ def test_a_proof_is_what_the_door_expects(authentication: Authentication) -> Non
         assert not Credentials(other).proven(headers, query)
 
 
-def test_many_are_counted_and_apart(book: Any) -> None:
-    """Each sample has the next counter; between two of them is the interval."""
-    door, waits = Door(), list[float]()
-
-    posted = sent(
-        door, book.integrations["lora"], device_id="a", count=3, counter=7, interval_s=0.5,
-        wait=waits.append,
-    )  # fmt: skip
-
-    assert [each.counter for each in posted] == [7, 8, 9]
-    assert [b'"counter":%d' % number in request.content for number, request in
-            zip((7, 8, 9), door.requests, strict=True)] == [True] * 3  # fmt: skip
-    assert waits == [0.5, 0.5]
-
-
 def test_a_body_is_sent_as_it_is(book: Any) -> None:
     """A file's content goes as it is; its type is told by its beginning."""
     door = Door()
@@ -123,7 +110,9 @@ def test_a_refusal_and_a_lost_connection_are_answers_too(book: Any) -> None:
 def _refused(address: str, answer: Exception) -> Callable[[Any], list[Posted]]:
     def call(integration: Any) -> list[Posted]:
         transport = httpx.MockTransport(Door(answer))
-        return list(post(integration, address, device_id="a", transport=transport))
+        return list(
+            post(integration, address, samples(integration, device_id="a"), transport=transport)
+        )
 
     return call
 
@@ -152,12 +141,6 @@ def test_where_nobody_is(book: Any, call: Callable[[Any], Any], said: str) -> No
     """The user is told what to do."""
     with pytest.raises(UsageError, match=said):
         call(book.integrations["bare"])
-
-
-def test_a_sample_that_cannot_be(book: Any) -> None:
-    """A device id that the network server does not have is the user's mistake."""
-    with pytest.raises(UsageError, match="sigfox has no such uplink: `device` must be"):
-        sent(Door(), book.integrations["fox"], device_id="hall")
 
 
 def test_an_integration_that_is_not_there(book: Any) -> None:
