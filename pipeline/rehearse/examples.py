@@ -13,6 +13,7 @@ from pipeline.errors import ScriptError
 from pipeline.ports import ScriptCall, ScriptPort
 from pipeline.rehearse.calls import call_of, given_text
 from pipeline.rehearse.compare import differences, shown, without_normalized
+from pipeline.rehearse.judging import judge_error, judge_normalized, no_error, without_empty
 from pipeline.rehearse.result import Difference, Result
 from pipeline.rulebook.book import Converter, Example, Rulebook
 
@@ -68,16 +69,11 @@ def _judge(example: Example, value: Any) -> list[Difference]:
     expected = example.output
     wanted = expected.get("errors") if isinstance(expected, dict) else None
     if isinstance(value, ScriptError):
-        if value.code != "script_errors":
-            return [Difference(message=value.message)]
-        said = _own_words(value)
-        if isinstance(wanted, list) and ", ".join(map(str, wanted)) == said:
-            return []
-        return [Difference(("errors",), _listed(wanted), said)]
+        return judge_error(wanted, value)
     if wanted:
-        return [Difference(("errors",), _listed(wanted), "no error")]
+        return no_error(wanted)
     found = differences(
-        _without_empty(expected), _without_empty(without_normalized(value)), exact=True
+        without_empty(expected), without_empty(without_normalized(value)), exact=True
     )
     if example.normalized is not None:
         found += _judge_normalized(example.normalized, value)
@@ -85,39 +81,8 @@ def _judge(example: Example, value: Any) -> list[Difference]:
 
 
 def _judge_normalized(wanted: Mapping[str, Any], value: Any) -> list[Difference]:
-    """Compare what the normalizer made; one measurement is a list of one."""
     got = value.get("normalized") if isinstance(value, dict) else None
     if got is None:
         said = next((each for each in value["warnings"] if "ormalize" in each), "nothing")
         return [Difference(("normalizedOutput",), shown(dict(wanted)), said)]
-    expected = dict(wanted)
-    if isinstance(expected.get("data"), Mapping):
-        expected["data"] = [expected["data"]]
-    found = differences(_without_empty(expected), _without_empty(got), exact=True)
-    return [
-        Difference(("normalizedOutput", *each.path), each.expected, each.got, each.message)
-        for each in found
-    ]
-
-
-def _own_words(error: ScriptError) -> str:
-    """Return what the script itself said; the engine puts the script's path before it."""
-    path = str(error.detail.get("script", ""))
-    return error.message.removeprefix(f"{path}: ")
-
-
-def _listed(errors: Any) -> str:
-    if not errors:
-        return "no error"
-    return ", ".join(map(str, errors)) if isinstance(errors, list) else str(errors)
-
-
-def _without_empty(value: Any) -> Any:
-    """Leave out warnings and errors where there are none: the same as not naming them."""
-    if not isinstance(value, dict):
-        return list(value) if isinstance(value, tuple) else value
-    return {
-        key: inner
-        for key, inner in value.items()
-        if not (key in ("warnings", "errors") and not inner)
-    }
+    return judge_normalized(wanted, got)

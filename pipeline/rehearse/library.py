@@ -23,6 +23,7 @@ from pipeline.ports import ScriptCall, ScriptPort
 from pipeline.rehearse import library_chirpstack, library_lorawan_devices, library_thingsboard
 from pipeline.rehearse.calls import given_text
 from pipeline.rehearse.compare import differences, without_normalized
+from pipeline.rehearse.judging import judge_error, judge_normalized, no_error, without_empty
 from pipeline.rehearse.library_case import TENANT, Case, Piece, Unrunnable
 from pipeline.rehearse.result import Difference, Result
 
@@ -176,54 +177,21 @@ def _judge(case: Case, value: Any) -> list[Difference]:
         return differences(expected, value, exact=True)
     wanted = expected.get("errors") if isinstance(expected, dict) else None
     if isinstance(value, ScriptError):
-        return _judge_error(wanted, value)
+        return judge_error(wanted, value)
     if wanted:
-        return [Difference(("errors",), _listed(wanted), "no error")]
-    got = _without_empty(without_normalized(value))
+        return no_error(wanted)
+    got = without_empty(without_normalized(value))
     if isinstance(expected, dict):
         # Keys that the contract does not have: no network server hands them on.
         expected = {key: item for key, item in expected.items() if key in _RESULT}
     # The older encoders cannot say a port: it is the one that they were asked for.
     if isinstance(got, dict) and "bytes" in got and got.get("fPort") is None:
         got["fPort"] = case.call.argument.get("fPort") if "fPort" in expected else None
-    return differences(_without_empty(expected), got, exact=True)
-
-
-def _judge_error(wanted: Any, error: ScriptError) -> list[Difference]:
-    if error.code != "script_errors":
-        return [Difference(message=error.message)]
-    said = error.message.removeprefix(f"{error.detail.get('script', '')}: ")
-    if wanted and _listed(wanted) == said:
-        return []
-    return [Difference(("errors",), _listed(wanted), said)]
+    return differences(without_empty(expected), got, exact=True)
 
 
 def _judge_normalized(case: Case, value: Any) -> list[Difference]:
+    wanted = case.normalized if isinstance(case.normalized, dict) else {}
     if isinstance(value, ScriptError):
-        wanted = case.normalized.get("errors") if isinstance(case.normalized, dict) else None
-        return _judge_error(wanted, value)
-    expected = dict(case.normalized) if isinstance(case.normalized, dict) else {}
-    if isinstance(expected.get("data"), dict):
-        expected["data"] = [expected["data"]]
-    found = differences(_without_empty(expected), _without_empty(value), exact=True)
-    return [
-        Difference(("normalizedOutput", *each.path), each.expected, each.got, each.message)
-        for each in found
-    ]
-
-
-def _listed(errors: Any) -> str:
-    if not errors:
-        return "no error"
-    return ", ".join(map(str, errors)) if isinstance(errors, list) else str(errors)
-
-
-def _without_empty(value: Any) -> Any:
-    """Leave out warnings and errors where there are none: the same as not naming them."""
-    if not isinstance(value, dict):
-        return value
-    return {
-        key: inner
-        for key, inner in value.items()
-        if not (key in ("warnings", "errors") and not inner)
-    }
+        return judge_error(wanted.get("errors"), value)
+    return judge_normalized(wanted, value)
