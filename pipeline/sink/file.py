@@ -13,15 +13,17 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.errors import RetryableError
+from pipeline.integrations.document import rfc3339
 from pipeline.model.delivery import Delivery
+from pipeline.sink.batches import make_all
+from pipeline.sink.lines import line_of
 from pipeline.sink.retry import ByteCount, RetryConfig, Seconds
-from pipeline.sink.transport import DELIVERED, Context, Result, Verdict
+from pipeline.sink.transport import Context, Result
 
 if sys.platform != "win32":
     import fcntl
@@ -30,18 +32,6 @@ _LINE_START = b'{"id":'  # how every line of ours begins; by it a torn line is k
 _BLOCK_BYTES = 64 << 10
 _STAMP = "%Y%m%dT%H%M%S%f"
 _STAMP_PATTERN = "[0-9]" * 8 + "T" + "[0-9]" * 12
-
-
-class _Line(msgspec.Struct):
-    """The shape of a line; `time` is the delivery's, in RFC 3339 with milliseconds, UTC."""
-
-    id: str
-    device: str
-    time: str
-    body: Any
-
-
-_encode = msgspec.json.Encoder().encode
 
 
 class RotateConfig(BaseModel):
@@ -103,15 +93,7 @@ class FileSink:
     async def deliver(self, batch: Sequence[Delivery]) -> list[Result]:
         """Write all lines and sync once. RetryableError: none of them counts as written."""
         assert self._thread is not None, "open() comes first"
-        results: list[Result] = []
-        lines: list[bytes] = []
-        for delivery in batch:
-            try:
-                lines.append(_line(delivery))
-                results.append(DELIVERED)
-            except RecursionError:
-                message = "the body is nested too deeply for JSON"
-                results.append(Result(Verdict.REFUSED, "too_deep", message))
+        lines, results = make_all(batch, _line)
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._thread, self._lines.write, lines, self._now_ms())
@@ -130,9 +112,7 @@ class FileSink:
 
 
 def _line(delivery: Delivery) -> bytes:
-    time = datetime.fromtimestamp(delivery.time_ms / 1_000, UTC)
-    stamp = time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return _encode(_Line(delivery.id, delivery.device, stamp, delivery.body))
+    return line_of(delivery, rfc3339(delivery.time_ms), delivery.body)
 
 
 def _what(error: OSError, path: Path) -> str:

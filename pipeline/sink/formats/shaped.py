@@ -8,13 +8,14 @@ as the decoded payload.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import MessageError
+from pipeline.integrations.document import rfc3339
 from pipeline.model.delivery import Delivery, Origin
 
 JSON = "application/json"
@@ -75,8 +76,7 @@ def time_text(delivery: Delivery) -> str:
     whole = whole_message(delivery)
     if whole is not None and type(whole["time"]) is str:
         return str(whole["time"])
-    time = datetime.fromtimestamp(delivery.time_ms / 1_000, UTC)
-    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc3339(delivery.time_ms)
 
 
 def time_ms(delivery: Delivery) -> int:
