@@ -20,12 +20,14 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from pipeline.errors import MessageError, RetryableError
 from pipeline.model.delivery import Delivery
 from pipeline.rulebook.connections.tls import TlsConfig, tls_context
+from pipeline.sink.amqp_body import not_kept
 from pipeline.sink.batches import in_order, make_all, merge, too_large
 from pipeline.sink.formats.format import PLAIN, Format
 from pipeline.sink.library import check_library
 from pipeline.sink.naming import Name, check_name, percent_encoder
 from pipeline.sink.retry import ByteCount, RetryConfig, Seconds
-from pipeline.sink.transport import DELIVERED, Context, Result, Verdict
+from pipeline.sink.transport import DELIVERED, Context, Result
+from pipeline.sink.urls import parts_of
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
@@ -75,13 +77,7 @@ class AmqpConfig(BaseModel):
     @classmethod
     def _is_a_broker(cls, url: SecretStr) -> SecretStr:
         wanted = "must be an address as amqps://user@host:5671/virtual-host"
-        try:
-            parts = urlsplit(url.get_secret_value())
-            port = parts.port
-        except ValueError:
-            raise ValueError(wanted) from None
-        if parts.scheme not in {"amqp", "amqps"} or not parts.hostname or port == 0:
-            raise ValueError(wanted)
+        parts = parts_of(url.get_secret_value(), {"amqp", "amqps"}, wanted)
         if parts.query:
             raise ValueError(f"{wanted}: without a query")
         return url
@@ -208,22 +204,15 @@ class AmqpSink:
         return in_order(made, results)
 
     async def _publish(self, made: _Made) -> Result:
-        from aio_pika.exceptions import DeliveryError, PublishError  # noqa: PLC0415 - an extra
+        from aio_pika.exceptions import DeliveryError  # noqa: PLC0415 - an extra
 
         assert self._exchange is not None
         try:
             await self._exchange.publish(
                 made.message, made.routing_key, mandatory=self._config.mandatory
             )
-        except PublishError:
-            message = (
-                f"no queue is bound for the routing key `{made.routing_key[:100]}`:"
-                " bind one, or say `mandatory: false`"
-            )
-            return Result(Verdict.POSTPONED, "unroutable", message)
-        except DeliveryError:
-            message = "the broker does not take it now (nack): a queue is full, or a node away"
-            return Result(Verdict.POSTPONED, "nack", message)
+        except DeliveryError as error:
+            return not_kept(error, made.routing_key, "mandatory: false")
         return DELIVERED
 
     def _message(self, delivery: Delivery) -> _Made:

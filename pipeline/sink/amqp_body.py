@@ -1,4 +1,6 @@
-"""What a downlink is inside a message of AMQP, either version: the dialect makes it."""
+"""What a downlink is inside a message of AMQP, either version: the dialect makes it. And what a
+broker of 0-9-1 says of a message that it does not keep.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from pipeline.integrations.http import HttpOptions
 from pipeline.model.downlink import Downlink
 from pipeline.model.mqtt import Publication
 from pipeline.model.uplink import Link
+from pipeline.sink.transport import Result, Verdict
 
 _NOWHERE = SecretStr("https://none.invalid/")
 """The dialect `http` makes the bodies; the address is not used."""
@@ -34,3 +37,18 @@ def body_of(dialect: Dialect, downlink: Downlink, link: Link, options: Any) -> A
         options = options.model_copy(update={"downlink_url": _NOWHERE})
     call = dialect.send(downlink, link, options)
     return AmqpBody(call.body, call.headers.get("content-type", "application/octet-stream"))
+
+
+def not_kept(error: Exception, key: str, setting: str) -> Result:
+    """Return the verdict on a message that the broker did not confirm, of aiormq's DeliveryError;
+    `setting` lets it drop what no queue is bound for.
+    """
+    from aiormq.exceptions import PublishError  # noqa: PLC0415 - an extra
+
+    if isinstance(error, PublishError):
+        message = (
+            f"no queue is bound for the routing key `{key[:100]}`: bind one, or say `{setting}`"
+        )
+        return Result(Verdict.POSTPONED, "unroutable", message)
+    message = "the broker does not take it now (nack): a queue is full, or a node away"
+    return Result(Verdict.POSTPONED, "nack", message)

@@ -20,7 +20,7 @@ from pipeline.model.uplink import Link
 from pipeline.rulebook.book import Integration
 from pipeline.rulebook.connections.amqp_broker import AmqpDownlinks
 from pipeline.rulebook.connections.amqp_keys import downlink_key, key_of
-from pipeline.sink.amqp_body import AmqpBody, body_of
+from pipeline.sink.amqp_body import AmqpBody, body_of, not_kept
 from pipeline.sink.batches import one_by_one, refused
 from pipeline.sink.downlinks import DownlinkTransport
 from pipeline.sink.held import Held
@@ -84,7 +84,7 @@ class AmqpDownlinkTransport:
         return downlink_key(template, downlink, link)
 
     async def _publish(self, made: AmqpBody, key: str, downlink_id: str) -> Result:
-        from aiormq.exceptions import DeliveryError, PublishError  # noqa: PLC0415 - an extra
+        from aiormq.exceptions import DeliveryError  # noqa: PLC0415 - an extra
         from pamqp.commands import Basic  # noqa: PLC0415 - an extra
 
         properties = Basic.Properties(
@@ -105,15 +105,8 @@ class AmqpDownlinkTransport:
             )
         except BrokerError as error:
             return Result(Verdict.POSTPONED, "connect", error.message)
-        except PublishError:
-            message = (
-                f"no queue is bound for the routing key `{key[:100]}`: bind one, or"
-                " say `downlinks: mandatory: false`"
-            )
-            return Result(Verdict.POSTPONED, "unroutable", message)
-        except DeliveryError:
-            message = "the broker does not take it now (nack): a queue is full, or a node away"
-            return Result(Verdict.POSTPONED, "nack", message)
+        except DeliveryError as error:
+            return not_kept(error, key, "downlinks: mandatory: false")
         except BaseException as error:
             found = broker_error(error)
             if found is None:

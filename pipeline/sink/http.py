@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import ClassVar, Literal, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -27,6 +27,7 @@ from pipeline.sink.naming import Name, check_name
 from pipeline.sink.retry import RetryConfig, Seconds
 from pipeline.sink.signing import Secrets, Signer
 from pipeline.sink.transport import Context, Result, Verdict
+from pipeline.sink.urls import WEB, parts_of
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a header's name: RFC 9110, 5.6.2
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # a header's value: RFC 9110, 5.5
@@ -75,9 +76,7 @@ class HttpConfig(BaseModel):
     @field_validator("url")
     @classmethod
     def _is_web_address(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("write a full web address, as https://example.com/messages")
+        parts = parts_of(url, WEB, "write a full web address, as https://example.com/messages")
         if "{" in parts.netloc:
             raise ValueError("{device} may stand in the path or the query, not in the host")
         return check_name(url)

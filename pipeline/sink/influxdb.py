@@ -13,7 +13,7 @@ import math
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -27,6 +27,7 @@ from pipeline.sink.formats.shaped import time_ms, whole_message
 from pipeline.sink.naming import Name, check_name
 from pipeline.sink.retry import ByteCount, RetryConfig, Seconds
 from pipeline.sink.transport import Context, Result, Verdict
+from pipeline.sink.urls import WEB, parts_of
 
 STRING_BYTES_MAX = 65_536  # of a field (64 KiB)
 FIELDS_MAX = 10_000
@@ -85,9 +86,7 @@ class InfluxdbConfig(BaseModel):
     @field_validator("url")
     @classmethod
     def _is_a_server(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("write a full web address, as https://influxdb.example.com:8086")
+        parts = parts_of(url, WEB, "write a full web address, as https://influxdb.example.com:8086")
         if parts.username or parts.query or parts.fragment:
             raise ValueError("who we are stands under `token`, or `user` and `password`")
         return url.rstrip("/")

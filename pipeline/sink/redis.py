@@ -23,6 +23,7 @@ from pipeline.sink.library import check_library
 from pipeline.sink.naming import Name, check_name
 from pipeline.sink.retry import ByteCount, RetryConfig, Seconds
 from pipeline.sink.transport import DELIVERED, Context, Result, Verdict
+from pipeline.sink.urls import parts_of
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -63,13 +64,7 @@ class RedisConfig(BaseModel):
     @classmethod
     def _is_a_server(cls, url: SecretStr) -> SecretStr:
         wanted = "must be an address as rediss://user@host:6379/0"
-        try:
-            parts = urlsplit(url.get_secret_value())
-            port = parts.port
-        except ValueError:
-            raise ValueError(wanted) from None
-        if parts.scheme not in {"redis", "rediss"} or not parts.hostname or port == 0:
-            raise ValueError(wanted)
+        parts = parts_of(url.get_secret_value(), {"redis", "rediss"}, wanted)
         if parts.query or not (parts.path.strip("/") or "0").isdigit():
             raise ValueError(f"{wanted}: after the host stands the number of the database alone")
         return url

@@ -30,23 +30,15 @@ from pipeline.sink.calls import USER_AGENT, Caller, judge, unanswered
 from pipeline.sink.formats.format import PLAIN, Format
 from pipeline.sink.formats.shaped import time_text
 from pipeline.sink.library import check_library
+from pipeline.sink.lines import line_of
 from pipeline.sink.naming import check_name
 from pipeline.sink.parquet import ParquetColumns
 from pipeline.sink.retry import ByteCount, RetryConfig, Seconds
 from pipeline.sink.transport import DELIVERED, Context, Result, Verdict
+from pipeline.sink.urls import WEB, parts_of
 
 _LEVEL = 6  # gzip's own default: half the size of level 1, at a third of its speed
 _PREFIX_NAMES = ("tenant", "sink")
-
-
-class _Line(msgspec.Struct):
-    id: str
-    device: str
-    time: str
-    body: Any
-
-
-_encode = msgspec.json.Encoder().encode
 
 
 class S3Config(ParquetColumns):
@@ -99,9 +91,9 @@ class S3Config(ParquetColumns):
     @field_validator("url")
     @classmethod
     def _is_a_server(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("write a full web address, as https://s3.eu-central-1.amazonaws.com")
+        parts = parts_of(
+            url, WEB, "write a full web address, as https://s3.eu-central-1.amazonaws.com"
+        )
         if parts.username or parts.query or parts.path.strip("/"):
             raise ValueError("must be the service's address alone, without bucket and keys")
         return url.rstrip("/")
@@ -192,8 +184,7 @@ class S3Sink:
         body: Any = msgspec.Raw(shaped.body)
         if "json" not in shaped.content_type or b"\n" in shaped.body:
             body = shaped.body.decode(errors="replace")
-        line = _Line(delivery.id, delivery.device, time_text(delivery), body)
-        return delivery.id, _encode(line)
+        return delivery.id, line_of(delivery, time_text(delivery), body)
 
     def _begin(self) -> _Open:
         loop = asyncio.get_running_loop()
