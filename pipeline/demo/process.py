@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from types import TracebackType
 from typing import IO, Self
 
 from pipeline.demo.fleet import DEVICES_MAX, KINDS
@@ -174,10 +173,5 @@ class Demo:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
