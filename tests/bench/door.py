@@ -31,7 +31,8 @@ from pipeline.metrics import Registry
 from pipeline.model.http import Request
 from pipeline.model.record import Outgoing, Record
 from pipeline.ports import Holder
-from pipeline.rulebook.book import Authentication, Integration, Rulebook
+from pipeline.rulebook.book import Authentication, Rulebook
+from tests.made_integration import made_integration
 
 PATH = "/in/bench/ttn"
 
@@ -75,21 +76,14 @@ class Nothing:
 
 def rulebook() -> Rulebook:
     dialect = dialects()["ttn_v2"]
-    integration = Integration(
+    integration = made_integration(
         tenant="bench",
         name="ttn",
         dialect=dialect,
         options=dialect.options(),
         authentication=Authentication("header", "Authorization", "key-of-the-bench"),
         device_template=dialect.device_template,
-        converter=None,
-        synchronous=False,
-        answer_timeout_s=5.0,
-        unanswered="requeue",
-        queue_max=10,
         body_bytes_max=1_048_576,
-        ordered=True,
-        metadata={},
         device_type="bench",
     )
     return Rulebook("bench", Path(), "1", {"ttn": integration}, {}, {}, {})

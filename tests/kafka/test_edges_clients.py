@@ -17,10 +17,11 @@ from pipeline.convert.stage import Convert
 from pipeline.integrations.dialect import dialects
 from pipeline.metrics import Registry
 from pipeline.ports import Batch, DeviceState, ScriptCall
-from pipeline.rulebook.book import Authentication, Integration, Rulebook
+from pipeline.rulebook.book import Rulebook
 from pipeline.topics import DEAD_LETTER, DEVICE_EVENTS, UPLINK_RECEIVED, schemas
 from tests.kafka.brokers import Brokers
 from tests.kafka.test_edges_log import opened, settings_of, stored, take
+from tests.made_integration import made_integration
 
 PLAIN = b'[{"deviceName": "meter-1", "telemetry": {"litres": 7}}]'
 TTN = orjson.dumps(
@@ -60,22 +61,12 @@ def book() -> Rulebook:
     integrations = {}
     for name, dialect in (("plain", "http"), ("ttn", "ttn_v2")):
         spoken = dialects()[dialect]
-        integrations[name] = Integration(
-            tenant="acme",
+        integrations[name] = made_integration(
             name=name,
             dialect=spoken,
             options=spoken.options(),
-            authentication=Authentication(),
             device_template=spoken.device_template,
-            converter=None,
-            synchronous=False,
-            answer_timeout_s=5.0,
-            unanswered="requeue",
-            queue_max=10,
             body_bytes_max=2**20,
-            ordered=True,
-            metadata={},
-            device_type="",
         )
     return Rulebook("acme", Path(), "v1", integrations, {}, {}, {})
 

@@ -15,8 +15,9 @@ from pipeline.model.downlink import DownlinkRequest
 from pipeline.model.event import RequestedDownlink
 from pipeline.model.uplink import Link
 from pipeline.ports import Script, ScriptCall
-from pipeline.rulebook.book import Authentication, Chosen, Converter, Integration, Rulebook
+from pipeline.rulebook.book import Chosen, Converter, Rulebook
 from pipeline.rulebook.choosing import ChoiceConfig
+from tests.made_integration import made_integration
 
 
 class Scripts:
@@ -45,13 +46,16 @@ def converter(name: str) -> Converter:
 @pytest.fixture
 def book() -> Rulebook:
     choice = ChoiceConfig(device="meter-*", converter="acme/meter")
-    integration = Integration(
-        tenant="t", name="ns", dialect=dialects()["tts_v3"], options=None,
-        authentication=Authentication(), device_template="{device_id}", converter="acme/rest",
-        synchronous=False, answer_timeout_s=5, unanswered="requeue", queue_max=5,
-        body_bytes_max=9, ordered=True, metadata={"site": "A"}, device_type="",
+    integration = made_integration(
+        tenant="t",
+        name="ns",
+        dialect=dialects()["tts_v3"],
+        converter="acme/rest",
+        queue_max=5,
+        body_bytes_max=9,
+        metadata={"site": "A"},
         converters=(Chosen(choice.pattern(), "acme/meter"),),
-    )  # fmt: skip
+    )
     converters = {name: converter(name) for name in ("acme/rest", "acme/meter", "acme/model")}
     return Rulebook("t", Path("rules"), "v", {"ns": integration}, converters, {}, {})
 

@@ -33,6 +33,7 @@ from pipeline.model.reply import Reply, ReplyTo
 from pipeline.model.uplink import Uplink
 from pipeline.ports import Holder
 from pipeline.rulebook.book import Authentication, Integration, Rulebook
+from tests.made_integration import made_integration
 
 NOW_MS = 1_790_000_000_123
 PARTITION = 3  # of topic `reply`, where this process is answered
@@ -154,21 +155,12 @@ class World:
         self.missing: str | None = None
         self.settings = IngestSettings(port=0, keys_file=folder / "keys.json", linger_s=0.2)
         self.integrations = {
-            "meters": Integration(
-                tenant="acme",
+            "meters": made_integration(
                 name="meters",
                 dialect=FakeDialect(),
                 options=FakeOptions(),
                 authentication=Authentication("header", "X-Key", "s3cret"),
-                device_template="{device_id}",
-                converter=None,
-                synchronous=False,
-                answer_timeout_s=5.0,
-                unanswered="requeue",
-                queue_max=10,
                 body_bytes_max=1_000,
-                ordered=True,
-                metadata={},
                 device_type="meter",
             )
         }

@@ -19,7 +19,8 @@ from pipeline.integrations.dialect import dialects
 from pipeline.model.dead_letter import DeadLetter
 from pipeline.model.http import Request
 from pipeline.model.record import Outgoing
-from pipeline.rulebook.book import Authentication, Integration, Rulebook
+from pipeline.rulebook.book import Rulebook
+from tests.made_integration import made_integration
 
 NOW_MS = 1_790_000_000_000
 LIMIT = 2_000
@@ -40,12 +41,13 @@ class SmallLog:
 
 def inlet_of(log: SmallLog) -> DoorInlet:
     dialect = dialects()["http"]
-    integration = Integration(
-        tenant="acme", name="i", dialect=dialect, options=dialect.options(device_field="device"),
-        authentication=Authentication(), device_template=dialect.device_template, converter=None,
-        synchronous=False, answer_timeout_s=5, unanswered="requeue", queue_max=10,
-        body_bytes_max=100_000, ordered=True, metadata={}, device_type="",
-    )  # fmt: skip
+    integration = made_integration(
+        name="i",
+        dialect=dialect,
+        options=dialect.options(device_field="device"),
+        device_template=dialect.device_template,
+        body_bytes_max=100_000,
+    )
     books = {"acme": Rulebook("acme", Path(), "v1", {"i": integration}, {}, {}, {})}
     settings = IngestSettings(worker="w1")
     ids = iter(range(1_000))

@@ -24,8 +24,9 @@ from pipeline.integrations.dialect import dialects
 from pipeline.metrics import Registry
 from pipeline.model.http import Request
 from pipeline.model.record import Outgoing
-from pipeline.rulebook.book import Authentication, Integration, Rulebook
+from pipeline.rulebook.book import Rulebook
 from pipeline.rulebook.connections.connection_config import ConnectionConfig
+from tests.made_integration import made_integration
 
 NOW_MS = 1_790_000_000_000
 
@@ -135,13 +136,14 @@ class Worker:
         self.leases = FakeLeases(self.log.records)
         self.bugs: list[BaseException] = []
         chosen = dialects()["http"]
-        one = Integration(
-            tenant="acme", name="barn", dialect=chosen, options=chosen.options(device_field="d"),
-            authentication=Authentication(), device_template=chosen.device_template,
-            converter=None, synchronous=False, answer_timeout_s=5, unanswered="requeue",
-            queue_max=10, body_bytes_max=10_000, ordered=True, metadata={}, device_type="",
-            transport="fake", connection=FakeConfig(),
-        )  # fmt: skip
+        one = made_integration(
+            name="barn",
+            dialect=chosen,
+            options=chosen.options(device_field="d"),
+            device_template=chosen.device_template,
+            transport="fake",
+            connection=FakeConfig(),
+        )
         settings = IngestSettings(source_pause_s=0.001, source_pause_s_max=0.002)
         door = Door(self.log, self.rulebooks, Waiting("i", 1), Reports(self.log, clock, 1),
                     settings, new_id=lambda: "id", now_ms=clock)  # fmt: skip

@@ -30,8 +30,9 @@ from pipeline.route.limits import Limits
 from pipeline.route.parse import check_chains, parse_chain
 from pipeline.route.stage import Route
 from pipeline.route.turn import LogLine
-from pipeline.rulebook.book import Authentication, ChainEntry, Integration, Rulebook
+from pipeline.rulebook.book import ChainEntry, Integration, Rulebook
 from pipeline.rulebook.catalogue import Known, Problem
+from tests.made_integration import made_integration
 
 START_MS = 1_763_712_000_000  # 2025-11-21T08:00:00Z
 KEY = device_key("t", "dev")
@@ -59,22 +60,12 @@ def problems_of(text: str, known: Known = KNOWN) -> list[Problem]:
 
 
 def integration(name: str, window_s: int = 900) -> Integration:
-    return Integration(
+    return made_integration(
         tenant="t",
         name=name,
         dialect=FakeDialect(window_s),  # type: ignore[arg-type]
-        options=None,
-        authentication=Authentication(),
-        device_template="{device_id}",
-        converter=None,
         synchronous=True,
-        answer_timeout_s=5.0,
-        unanswered="requeue",
-        queue_max=10,
         body_bytes_max=1_000_000,
-        ordered=True,
-        metadata={},
-        device_type="",
     )
 
 

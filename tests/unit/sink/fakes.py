@@ -23,11 +23,12 @@ from pipeline.model.event import DownlinkReport
 from pipeline.model.record import Outgoing, Record, headers_of
 from pipeline.model.uplink import Link
 from pipeline.ports import Holder
-from pipeline.rulebook.book import Authentication, Integration, Rulebook, SinkEntry
+from pipeline.rulebook.book import Integration, Rulebook, SinkEntry
 from pipeline.sink.addresses import LOOPBACK
 from pipeline.sink.destination import Surroundings
 from pipeline.sink.settings import SinkSettings
 from pipeline.sink.transport import DELIVERED, Context, Result, Verdict
+from tests.made_integration import made_integration
 
 START_MS = 1_760_000_000_000
 TENANT = "acme"
@@ -444,22 +445,13 @@ async def serving(world: World, tls: ssl.SSLContext | None = None) -> AsyncItera
 
 def integration(dialect: Any, *, synchronous: bool = False, options: Any = None) -> Integration:
     """Return integration `ns` of the test's tenant."""
-    return Integration(
+    return made_integration(
         tenant=TENANT,
         name="ns",
         dialect=dialect,
         options=options,
-        authentication=Authentication(),
-        device_template="{device_id}",
-        converter=None,
         synchronous=synchronous,
-        answer_timeout_s=5,
-        unanswered="requeue",
-        queue_max=10,
         body_bytes_max=1_000,
-        ordered=True,
-        metadata={},
-        device_type="",
     )
 
 

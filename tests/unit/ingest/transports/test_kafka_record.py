@@ -17,7 +17,8 @@ from pipeline.ingest.transports.kafka_record import (
 )
 from pipeline.integrations.dialect import dialects
 from pipeline.model.http import SOURCE_KEY
-from pipeline.rulebook.book import Authentication, Integration
+from pipeline.rulebook.book import Integration
+from tests.made_integration import made_integration
 
 EUI = "0a0b0c0d0e0f0102"
 
@@ -36,12 +37,12 @@ class FakeRecord:
 
 def integration(dialect: str, **options: Any) -> Integration:
     chosen = dialects()[dialect]
-    return Integration(
-        tenant="acme", name="barn", dialect=chosen, options=chosen.options(**options),
-        authentication=Authentication(), device_template=chosen.device_template, converter=None,
-        synchronous=False, answer_timeout_s=5, unanswered="requeue", queue_max=10,
-        body_bytes_max=10_000, ordered=True, metadata={}, device_type="",
-    )  # fmt: skip
+    return made_integration(
+        name="barn",
+        dialect=chosen,
+        options=chosen.options(**options),
+        device_template=chosen.device_template,
+    )
 
 
 def test_the_query_says_where_it_was() -> None:

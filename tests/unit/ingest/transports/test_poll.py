@@ -16,9 +16,10 @@ from pipeline.ingest.transports.poll import PollSource
 from pipeline.ingest.transports.polled import State, kept_state, plan_of
 from pipeline.integrations.dialect import dialects
 from pipeline.model.http import SOURCE_KEY, Call, Request, Response
-from pipeline.rulebook.book import Authentication, Integration
+from pipeline.rulebook.book import Integration
 from pipeline.rulebook.connections.polled_api import PollConfig
 from pipeline.rulebook.connections.tls import TlsConfig
+from tests.made_integration import made_integration
 
 NOW_MS = 1_790_000_000_000
 URL = "https://api.example.com/readings"
@@ -27,14 +28,14 @@ URL = "https://api.example.com/readings"
 def integration(dialect: str = "http", options: Any = None, **connection: Any) -> Integration:
     chosen = dialects()[dialect]
     given = {"url": URL, **connection} if "storage" not in connection else connection
-    return Integration(
-        tenant="acme", name="barn", dialect=chosen,
-        options=chosen.options.model_validate(options or {}), authentication=Authentication(),
-        device_template=chosen.device_template, converter=None, synchronous=False,
-        answer_timeout_s=5, unanswered="requeue", queue_max=10, body_bytes_max=10_000,
-        ordered=True, metadata={}, device_type="", transport="poll",
+    return made_integration(
+        name="barn",
+        dialect=chosen,
+        options=chosen.options.model_validate(options or {}),
+        device_template=chosen.device_template,
+        transport="poll",
         connection=PollConfig.model_validate(given),
-    )  # fmt: skip
+    )
 
 
 class DiedError(Exception):
