@@ -58,12 +58,12 @@ def uplinks(count: int, topic: str = "in") -> list[Outgoing]:
     ]
 
 
-def appends(folder: Path, writers: int, seconds: float) -> tuple[int, float, float]:
-    """Return appends, seconds, and the slowest append in seconds."""
+def write(log: SqliteLog, writers: int, seconds: float) -> tuple[int, float]:
+    """Append from so many writers at once; return appends, and the slowest one's seconds."""
     record = uplinks(1)
     slowest = 0.0
 
-    async def write(log: SqliteLog, until: float) -> int:
+    async def writer(until: float) -> int:
         nonlocal slowest
         count = 0
         while (began := time.perf_counter()) < until:
@@ -72,13 +72,18 @@ def appends(folder: Path, writers: int, seconds: float) -> tuple[int, float, flo
             count += 1
         return count
 
-    async def story(log: SqliteLog) -> int:
+    async def story() -> int:
         until = time.perf_counter() + seconds
-        return sum(await asyncio.gather(*(write(log, until) for _ in range(writers))))
+        return sum(await asyncio.gather(*(writer(until) for _ in range(writers))))
 
+    return asyncio.run(story()), slowest
+
+
+def appends(folder: Path, writers: int, seconds: float) -> tuple[int, float, float]:
+    """Return appends, seconds, and the slowest append in seconds."""
     with SqliteLog.open(folder / f"append-{writers}.db", LogSettings()) as log:
         began = time.perf_counter()
-        count = asyncio.run(story(log))
+        count, slowest = write(log, writers, seconds)
         return count, time.perf_counter() - began, slowest
 
 
@@ -99,29 +104,13 @@ def stages(folder: Path, name: str, chain: list[Copy], count: int) -> tuple[int,
 
 def both(folder: Path, writers: int, seconds: float) -> tuple[int, float, float]:
     """Return appends while two stages follow, the seconds until all came through, the slowest."""
-    record = uplinks(1)
-    slowest = 0.0
-
-    async def write(log: SqliteLog, until: float) -> int:
-        nonlocal slowest
-        count = 0
-        while (began := time.perf_counter()) < until:
-            await log.append(record)
-            slowest = max(slowest, time.perf_counter() - began)
-            count += 1
-        return count
-
-    async def story(log: SqliteLog) -> int:
-        until = time.perf_counter() + seconds
-        return sum(await asyncio.gather(*(write(log, until) for _ in range(writers))))
-
     with SqliteLog.open(folder / f"both-{writers}.db", LogSettings()) as log:
         engine = SqliteEngine(
             log, [Copy("one", "in", "mid"), Copy("two", "mid", "out", counting=True)]
         )
         engine.start()
         began = time.perf_counter()
-        count = asyncio.run(story(log))
+        count, slowest = write(log, writers, seconds)
         assert engine.drain(120)
         took = time.perf_counter() - began
         engine.stop()
