@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from urllib.request import urlopen
@@ -47,8 +48,8 @@ def test_servers_end_when_nobody_holds_their_stdin() -> None:
 
 def test_start_says_why_it_failed() -> None:
     """Servers that cannot listen are an error with their own last words, not a wait."""
-    with Demo(devices=3) as first:
-        port = int(first.addresses.url.rsplit(":", 1)[1])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
         with pytest.raises(RetryableError, match=f"cannot listen on 127.0.0.1:{port}"):
             Demo(devices=3, port=port).start()
 

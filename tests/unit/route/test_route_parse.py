@@ -349,6 +349,8 @@ def test_matching_costs_nothing_for_others() -> None:
 
     assert rules.matching("uplink", "lora", "thermostat") is first
     assert rules.matching("join", "lora", "thermostat") == ()
+
+    few = Rules("t", "v", configs[:1])
     for number in range(10_000):
-        rules.matching("join", "lora", f"type {number}")
-    assert len(rules._matches) <= 4_096
+        few.matching("join", "lora", f"type {number}")
+    assert len(few._matches) <= 4_096

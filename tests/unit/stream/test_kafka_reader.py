@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.clients import kafka
 from pipeline.stream import kafka_reader
 from pipeline.stream.kafka_reader import KafkaReader
 from pipeline.stream.kafka_settings import KafkaSettings
@@ -50,6 +51,7 @@ async def test_a_fetch_and_a_move_do_not_wait_for_each_other(
 ) -> None:
     """A fetch that the client holds until partitions have moved does not hold up their move."""
     monkeypatch.setattr(kafka_reader, "AIOKafkaConsumer", MovingClient)
+    monkeypatch.setattr(kafka, "POLL_S", 0.01)
 
     MovingClient.subscribed = asyncio.get_running_loop().create_future()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -43,16 +44,19 @@ def messages(kind: dict[str, Any]) -> st.SearchStrategy[list[bytes]]:
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @given(data=st.data())
 def test_frames_come_out_as_they_went_in(kind: dict[str, Any], data: st.DataObject) -> None:
-    """However a stream is cut into chunks, its frames are those that were written."""
+    """However a stream is cut into chunks, be it into single bytes, its frames are those that were
+    written.
+    """
     config = framing(**kind)
     sent = data.draw(messages(kind))
     stream = b"".join(config.frame(message) for message in sent)
+    places = st.integers(0, len(stream))
+    cuts = sorted(data.draw(st.sets(places) | st.just(set(range(len(stream))))))
     reader = FrameReader(config, FRAMES_MAX)
     got: list[bytes] = []
-    while stream:
-        size = data.draw(st.integers(1, len(stream)))
-        got += reader.feed(stream[:size])
-        stream = stream[size:]
+    for begin, end in pairwise([0, *cuts, len(stream)]):
+        if begin < end:
+            got += reader.feed(stream[begin:end])
 
     assert got == sent
     assert not reader.fault
