@@ -17,27 +17,41 @@ def new() -> None:
 
 @new.command()
 @click.argument("name")
-@click.option("--dialect", required=True, help="The network server, as chirpstack or tts_v3.")
+@click.option("--dialect", default="", help="The network server, as chirpstack or tts_v3.")
 @click.option("--transport", default="",
               help="As http, mqtt, kafka; by default the dialect's usual way.")  # fmt: skip
+@click.option("--template", default="",
+              help="In place of these: a service, as aws-iot (`funicular templates`).")  # fmt: skip
 @click.option("--rules", "-r", type=FOLDER, default="rules", envvar="FUNICULAR_RULES",
               show_default=True, help="The rules folder to write to.")  # fmt: skip
 @json_option
 @telling
-def integration(*, name: str, dialect: str, transport: str, rules: Path, as_json: bool) -> None:
+def integration(
+    *, name: str, dialect: str, transport: str, template: str, rules: Path, as_json: bool
+) -> None:
     """Write integrations/NAME.yaml, to be filled in.
 
     \b
     Examples:
       funicular new integration meters --dialect sigfox
       funicular new integration barn --dialect chirpstack --transport mqtt
+      funicular new integration plant --template aws-iot
     """
     from pipeline.ingest.source import connection_models
     from pipeline.integrations.dialect import dialects
     from pipeline.rehearse.new_integration import dialect_of, new_integration, write_new
 
-    chosen = dialect_of(dialects(), dialect)
-    text = new_integration(name, chosen, transport, transports=connection_models())
+    if bool(dialect) == bool(template) or (template and transport):
+        raise click.UsageError("give --dialect (and perhaps --transport), or --template")
+    if template:
+        from pipeline.rehearse.from_template import new_from_template
+        from pipeline.wiring import catalogue
+
+        along = catalogue().templates
+        text = new_from_template(name, template, rules=rules, along=along)
+    else:
+        chosen = dialect_of(dialects(), dialect)
+        text = new_integration(name, chosen, transport, transports=connection_models())
     path = write_new(rules, name, text)
     if as_json:
         json_line({"integration": name, "file": str(path)})

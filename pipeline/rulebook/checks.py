@@ -20,12 +20,12 @@ from pipeline.rulebook.catalogue import Catalogue, Known, Problem, suggest
 from pipeline.rulebook.choosing import described_by
 from pipeline.rulebook.converter import FUNCTIONS, Use, parse_converter
 from pipeline.rulebook.environment import fill_in
+from pipeline.rulebook.filled_template import filled_in, in_user_words, parse_any
 from pipeline.rulebook.folder import NAME, NAME_RULE, Folder
 from pipeline.rulebook.integration import IntegrationDefaults, parse_integration
 from pipeline.rulebook.reader import Document, read_document, read_once
-from pipeline.rulebook.sink_template import filled_in, in_user_words, parse_any
 from pipeline.rulebook.tables import read_table
-from pipeline.rulebook.template import SinkTemplate, parse_template
+from pipeline.rulebook.template import Kind, ServiceTemplate, parse_template
 from pipeline.rulebook.validation import validate
 
 
@@ -57,7 +57,7 @@ class Checks:
         # Values that could not be filled in have their fault; what else is wrong with them is
         # only its echo.
         self._unfilled: dict[str, set[tuple[str | int, ...]]] = {}
-        self._templates: dict[str, SinkTemplate | None] = {}
+        self._templates: dict[str, ServiceTemplate | None] = {}
         self.faults: list[Fault] = list(folder.faults)
         self.warnings: list[Fault] = []
         self.known = Known(
@@ -83,15 +83,19 @@ class Checks:
         """Return the integrations that have no fault."""
         made = {}
         for name, document, value in self._all(self._folder.integrations):
+            whole, problems = self._of_template(document, value, "integration")
+            self._add(document, problems)
+            if whole is None:
+                continue
             integration, problems = parse_integration(
-                value,
+                whole,
                 name=name,
                 tenant=settings.tenant,
                 defaults=settings.defaults,
                 catalogue=self._catalogue,
                 known=self.known,
             )
-            self._add(document, problems)
+            self._add(document, in_user_words(value, problems))
             if integration is not None:
                 made[name] = integration
         return made
@@ -139,7 +143,7 @@ class Checks:
         """Return the sinks that have no fault."""
         made = {}
         for name, document, value in self._all(self._folder.sinks):
-            whole, problems = self._of_template(document, value)
+            whole, problems = self._of_template(document, value, "sink")
             self._add(document, problems)
             if whole is None:
                 continue
@@ -155,22 +159,28 @@ class Checks:
             self._template(name)
 
     def _of_template(
-        self, document: Document, value: dict[str, Any]
+        self, document: Document, value: dict[str, Any], kind: Kind
     ) -> tuple[dict[str, Any] | None, list[Problem]]:
-        """Return a sink's document with its template filled in; None: it cannot be."""
+        """Return a document with its template filled in; None: it cannot be."""
         if "template" not in value:
             return value, []
         name = value["template"]
         known = sorted({*self._folder.templates, *self._catalogue.templates})
         if name not in known:
-            hint = suggest(str(name), known) or f"there are {', '.join(known)}"
+            made = {each: self._template(each) for each in known}
+            fit = [each for each, template in made.items() if template and template.kind == kind]
+            hint = suggest(str(name), fit) or f"there are {', '.join(fit)}"
             return None, [Problem(("template",), f"there is no template `{name}`", hint, 0)]
         template = self._template(name)
         if template is None:
             return None, []  # its own file has the fault
+        if template.kind != kind:
+            said = f"the template `{name}` is of {template.kind}s, and this is none"
+            hint = f"`funicular templates` lists those of {kind}s"
+            return None, [Problem(("template",), said, hint, 0)]
         return filled_in(template, value, referenced=document.replaced)
 
-    def _template(self, name: str) -> SinkTemplate | None:
+    def _template(self, name: str) -> ServiceTemplate | None:
         if name not in self._templates:
             file = self._folder.templates.get(name)
             if file is None:

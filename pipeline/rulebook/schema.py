@@ -7,7 +7,7 @@ says alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -80,7 +80,17 @@ def _integrations(catalogue: Catalogue) -> dict[str, Any]:
     ]
     if transports:
         _add_transports(schema, {name: references[model] for name, model in transports.items()})
-    return {**schema, "$defs": definitions}
+    needed = schema.pop("required")
+    return {**_or_of_a_template(schema, needed), "$defs": definitions}
+
+
+def _or_of_a_template(schema: dict[str, Any], needed: Sequence[str]) -> dict[str, Any]:
+    """Return a schema of files that have what is `needed`, or name a template that has it."""
+    schema["properties"] |= {
+        "template": {"type": "string", "description": "A service's template, in its place."},
+        "variables": {"type": "object", "description": "What the template leaves open."},
+    }
+    return {**schema, "anyOf": [{"required": [*needed]}, {"required": ["template"]}]}
 
 
 def _add_transports(schema: dict[str, Any], connections: Mapping[str, Any]) -> None:
@@ -92,16 +102,16 @@ def _add_transports(schema: dict[str, Any], connections: Mapping[str, Any]) -> N
     }
     # Who connects to a broker proves himself there; nobody posts who would have to.
     schema["required"] = [name for name in schema["required"] if name != "authentication"]
-    schema["allOf"].append(
-        {
-            "if": {
-                "properties": {"transport": {"enum": list(connections)}},
-                "required": ["transport"],
-            },
-            "then": {"required": ["connection"], "properties": {"authentication": False}},
-            "else": {"required": ["authentication"]},
-        }
-    )
+    whole = {
+        "if": {
+            "properties": {"transport": {"enum": list(connections)}},
+            "required": ["transport"],
+        },
+        "then": {"required": ["connection"], "properties": {"authentication": False}},
+        "else": {"required": ["authentication"]},
+    }
+    # Of a template's document a file has only what is the user's.
+    schema["allOf"].append({"if": {"required": ["template"]}, "else": whole})
     schema["allOf"] += [
         {
             "if": {"properties": {"transport": {"const": name}}, "required": ["transport"]},
@@ -138,11 +148,7 @@ def _sinks(catalogue: Catalogue) -> dict[str, Any]:
         member["properties"] = {"transport": {"const": name}, **member.get("properties", {})}
         members[name] = member
     schema = _chosen("transport", members, definitions)
-    schema["properties"] |= {
-        "template": {"type": "string", "description": "A service's template, in its place."},
-        "variables": {"type": "object", "description": "What the template leaves open."},
-    }
-    return {**schema, "anyOf": [{"required": ["transport"]}, {"required": ["template"]}]}
+    return _or_of_a_template(schema, ["transport"])
 
 
 def _chosen(

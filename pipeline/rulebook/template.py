@@ -1,7 +1,8 @@
-"""`templates/<service>.yaml` and what a user fills in → the document of a sink.
+"""`templates/<service>.yaml` and what a user fills in → the document of a sink or an integration.
 
 In: a template of ours, or one of The Things Stack's webhooks as it stands (`webhook_template.py`),
-and values for its variables. Out: what the user would else have written into `sinks/<name>.yaml`.
+and values for its variables. Out: what the user would else have written into `sinks/<name>.yaml`
+or `integrations/<name>.yaml`.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, Self
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.rulebook.catalogue import Problem, suggest
 from pipeline.rulebook.validation import validate
@@ -22,11 +23,46 @@ VALUE_LENGTH_MAX = 8_192
 _PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}")
 _IN_EXPRESSION = re.compile(r"\$\{[^}]*\{\{")
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]-]+")
-_ADDRESS = re.compile(r"https?://\S+")
-_ADDRESSES = frozenset({"url", "server"})  # these fields of a sink are web addresses
 _SEGMENT_SAFE = ":@"
 
 Path = tuple[str | int, ...]
+Kind = Literal["sink", "integration"]
+"""What a template stands for: a document of `sinks/` or of `integrations/`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What is special to the documents of a kind. `needed` must be there; a value is encoded as a
+    part of an address in `addresses`, which look like `address`, as `example`; in `expressions` it
+    is kept from being read as one; a field of `left_out` that it leaves empty goes (`()`: any).
+    """
+
+    needed: str
+    addresses: frozenset[Path]
+    address: re.Pattern[str]
+    example: str
+    expressions: frozenset[Path]
+    left_out: Path
+
+
+_RULES: Mapping[Kind, _Rules] = {
+    "sink": _Rules(
+        "transport",
+        frozenset({("url",), ("server",)}),
+        re.compile(r"https?://\S+"),
+        "https://example.com/x",
+        frozenset({("format",)}),
+        ("headers",),
+    ),
+    "integration": _Rules(
+        "dialect",
+        frozenset({("connection", name) for name in ("server", "url", "storage")}),
+        re.compile(r"[a-z][a-z0-9.+-]*://\S+"),
+        "mqtts://broker.example.com:8883",
+        frozenset({("connection", name) for name in ("query", "body")}),
+        (),
+    ),
+}
 
 
 class VariableConfig(BaseModel):
@@ -55,8 +91,10 @@ class TemplateConfig(BaseModel):
       url: https://api.example.com/{{inbox}}/messages
       headers: {authorization: "Bearer {{token}}"}
     ```
-    In an address a value is encoded as one segment, unless the address begins with it; a value is
-    never read as an expression. A header whose value is empty is left out.
+    Or `integration:`, with what would stand in integrations/<name>.yaml. In an address a value is
+    encoded as one segment, unless the address begins with it; a value is never read as an
+    expression. A header of a sink whose value is empty is left out, and any field of an
+    integration.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -65,11 +103,28 @@ class TemplateConfig(BaseModel):
     description: str = Field(min_length=1, max_length=1_000)
     documentation: str = Field(default="", max_length=1_000)
     variables: dict[str, VariableConfig] = Field(default_factory=dict, max_length=VARIABLES_MAX)
-    sink: dict[str, Any]
+    sink: dict[str, Any] | None = None
+    integration: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _stands_for_one(self) -> Self:
+        if (self.sink is None) == (self.integration is None):
+            raise ValueError("give `sink`, or `integration`: what it stands for")
+        return self
+
+    @property
+    def kind(self) -> Kind:
+        """What it stands for."""
+        return "integration" if self.sink is None else "sink"
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What would stand there, with placeholders."""
+        return self.sink or self.integration or {}
 
 
 class Filler(Protocol):
-    """Makes a sink's document of values, one for each variable."""
+    """Makes a document of values, one for each variable."""
 
     def __call__(self, values: Mapping[str, str]) -> tuple[dict[str, Any], list[Problem]]:
         """Return the document, and what is wrong with values: at `variables`."""
@@ -77,9 +132,10 @@ class Filler(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class SinkTemplate:
-    """A template that was read, whichever kind it is of."""
+class ServiceTemplate:
+    """A template that was read, of ours or another's."""
 
+    kind: Kind
     title: str
     description: str
     documentation: str
@@ -87,7 +143,7 @@ class SinkTemplate:
     fill: Filler = field(repr=False)
 
 
-def parse_template(document: Any) -> tuple[SinkTemplate | None, list[Problem]]:
+def parse_template(document: Any) -> tuple[ServiceTemplate | None, list[Problem]]:
     """Return a template of ours, or None and all that is wrong with it."""
     config, problems = validate(TemplateConfig, document)
     if config is None:
@@ -95,7 +151,8 @@ def parse_template(document: Any) -> tuple[SinkTemplate | None, list[Problem]]:
     problems += _unfit(config)
     if problems:
         return None, problems
-    template = SinkTemplate(
+    template = ServiceTemplate(
+        config.kind,
         config.name,
         config.description,
         config.documentation,
@@ -106,10 +163,13 @@ def parse_template(document: Any) -> tuple[SinkTemplate | None, list[Problem]]:
 
 
 def _unfit(config: TemplateConfig) -> Iterator[Problem]:
-    if not isinstance(config.sink.get("transport"), str):
-        yield Problem(("sink",), "`transport` is missing", "name one, as `transport: http`")
+    kind = config.kind
+    needed = _RULES[kind].needed
+    if not isinstance(config.document.get(needed), str):
+        example = {"transport": "http", "dialect": "tts_v3"}[needed]
+        yield Problem((kind,), f"`{needed}` is missing", f"name one, as `{needed}: {example}`")
     used: set[str] = set()
-    for path, text in _texts(config.sink, ("sink",)):
+    for path, text in _texts(config.document, (kind,)):
         inside = _IN_EXPRESSION.search(text)
         if inside:
             hint = "put it beside the expression"
@@ -122,7 +182,9 @@ def _unfit(config: TemplateConfig) -> Iterator[Problem]:
                 yield Problem(path, f"there is no variable `{name}`", hint, found.start())
     for name in config.variables:
         if name not in used:
-            yield Problem(("variables", name), "is used nowhere", f"write {{{{{name}}}}} in `sink`")
+            yield Problem(
+                ("variables", name), "is used nowhere", f"write {{{{{name}}}}} in `{kind}`"
+            )
 
 
 def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
@@ -140,20 +202,23 @@ def _fill(
     config: TemplateConfig, values: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[Problem]]:
     problems: list[Problem] = []
+    rules = _RULES[config.kind]
 
     def filled(value: Any, path: Path) -> Any:
         if isinstance(value, str):
             return _PLACEHOLDER.sub(
-                lambda found: _encoded(found, value, path, values, problems), value
+                lambda found: _encoded(found, value, path, values, rules, problems), value
             )
         if isinstance(value, dict):
-            return {key: filled(item, (*path, key)) for key, item in value.items()}
+            made = {key: filled(item, (*path, key)) for key, item in value.items()}
+            if path[: len(rules.left_out)] != rules.left_out:
+                return made
+            return {key: item for key, item in made.items() if item != "" or value[key] == ""}
         if isinstance(value, list):
             return [filled(item, (*path, index)) for index, item in enumerate(value)]
         return value
 
-    document = filled(config.sink, ())
-    return without_empty_headers(document), problems
+    return filled(config.document, ()), problems
 
 
 def without_empty_headers(document: dict[str, Any]) -> dict[str, Any]:
@@ -164,26 +229,26 @@ def without_empty_headers(document: dict[str, Any]) -> dict[str, Any]:
     return document | {"headers": {name: value for name, value in headers.items() if value != ""}}
 
 
-def _encoded(
+def _encoded(  # noqa: PLR0917 - what a placeholder's place says
     found: re.Match[str],
     text: str,
     path: Path,
     values: Mapping[str, str],
+    rules: _Rules,
     problems: list[Problem],
 ) -> str:
     """Return a value as it may stand where its placeholder stood."""
     name = found[1].strip()
     value = values[name]
-    if path[0] == "format":
+    if any(path[: len(place)] == place for place in rules.expressions):
         return value.replace("${", "$${")
-    if path[0] not in _ADDRESSES:
+    if not any(path[: len(place)] == place for place in rules.addresses):
         return value
     before = text[: found.start()]
     if not before:
-        if not _ADDRESS.fullmatch(value):
-            problems.append(
-                Problem(("variables", name), "must be a web address, as https://example.com/x")
-            )
+        if not rules.address.fullmatch(value):
+            said = f"must be a web address, as {rules.example}"
+            problems.append(Problem(("variables", name), said))
         return value.rstrip("/") if text[found.end() :].startswith("/") else value
     if "://" in before and "/" not in before.partition("://")[2]:
         if not _HOST.fullmatch(value):
@@ -193,7 +258,7 @@ def _encoded(
 
 
 def values_of(
-    template: SinkTemplate, given: Mapping[str, Any]
+    template: ServiceTemplate, given: Mapping[str, Any]
 ) -> tuple[dict[str, str], list[Problem]]:
     """Return a value for each variable, and what is wrong with those that are given."""
     problems = []

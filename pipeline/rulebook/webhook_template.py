@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from uritemplate import URITemplate
 
 from pipeline.rulebook.catalogue import Problem
-from pipeline.rulebook.template import SinkTemplate, VariableConfig, without_empty_headers
+from pipeline.rulebook.template import ServiceTemplate, VariableConfig, without_empty_headers
 from pipeline.rulebook.validation import validate
 
 MARK = "template-id"
@@ -84,7 +84,7 @@ class WebhookTemplateConfig(_Part):
         return () if value is None else value
 
 
-def parse_webhook_template(document: Any) -> tuple[SinkTemplate | None, list[Problem]]:
+def parse_webhook_template(document: Any) -> tuple[ServiceTemplate | None, list[Problem]]:
     """Return the template, or None and all that is wrong with it."""
     config, problems = validate(WebhookTemplateConfig, document)
     if config is None:
@@ -101,7 +101,8 @@ def parse_webhook_template(document: Any) -> tuple[SinkTemplate | None, list[Pro
         )
         for each in config.fields
     }
-    template = SinkTemplate(
+    template = ServiceTemplate(
+        "sink",
         config.name or config.template_id,
         config.description,
         config.documentation_url,

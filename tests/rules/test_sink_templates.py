@@ -1,4 +1,4 @@
-"""The templates that come with Funicular, each against a server that sees what arrives."""
+"""The templates of sinks that come along, each against a server that sees what arrives."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from aiohttp import web
 
 from pipeline.errors import ConfigError
 from pipeline.model.delivery import Delivery, Origin
+from pipeline.rehearse.from_template import templates_of
 from pipeline.rulebook.book import SinkEntry
 from pipeline.sink.addresses import LOOPBACK
 from pipeline.sink.settings import SinkSettings
@@ -218,7 +219,11 @@ EXPECTED = {
         {"webhook-id": "d1"},
     ),
 }
-SHIPPED = sorted(catalogue().templates)
+SHIPPED = sorted(
+    name
+    for name, template in templates_of(Path("none"), catalogue().templates).items()
+    if template.kind == "sink"
+)
 
 
 def sink_of(folder: Path, name: str, variables: dict[str, str]) -> SinkEntry:

@@ -29,14 +29,16 @@ def test_all_are_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(catalogue().templates))
-def test_what_is_printed_is_a_sink(name: str, tmp_path: Path) -> None:
-    """What is printed is a sink once its values are there: secrets come from the environment."""
+def test_what_is_printed_is_its_document(name: str, tmp_path: Path) -> None:
+    """What is printed is a sink, or an integration, once its values are there: secrets come from
+    the environment.
+    """
     code, said = funicular(name, "--rules", str(tmp_path))
     assert code == 0
-    (tmp_path / "sinks").mkdir()
     code, told = funicular(name, "--json", "--rules", str(tmp_path))
     assert code == 0
-    variables = json.loads(told)["variables"]
+    found = json.loads(told)
+    variables, folder = found["variables"], f"{found['of']}s"
     env = {
         f"{name}_{each}".upper().replace("-", "_"): _value(name, each)
         for each, variable in variables.items()
@@ -44,18 +46,19 @@ def test_what_is_printed_is_a_sink(name: str, tmp_path: Path) -> None:
     }
     for each in variables:
         said = said.replace(f'  {each}: ""', f"  {each}: {_value(name, each)}")
-    (tmp_path / "sinks/out.yaml").write_text(said)
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "out.yaml").write_text(said)
     (book,) = load_rules([tmp_path], None, env).values()
-    assert book.sinks.keys() == {"out"}
+    assert {"sinks": book.sinks, "integrations": book.integrations}[folder].keys() == {"out"}
     assert book.warnings == ()
 
 
 def _value(name: str, variable: str) -> str:
-    if variable == "url":
-        return "https://service.example"
+    if variable in {"url", "server"}:
+        return "https://service.example" if variable == "url" else "mqtts://broker.example"
     if name == "webhook":
         return "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-    return "value"
+    return "dmFsdWU=" if name.startswith("azure-iot") and variable == "key" else "value"
 
 
 def test_a_name_that_is_none(tmp_path: Path) -> None:

@@ -38,7 +38,9 @@ def test_integrations_know_their_dialects_options(rules: Any) -> None:
     schema = json_schema(rules.catalogue)["integration"]
 
     assert schema["properties"]["dialect"]["enum"] == ["sigfox", "ttn_v2", "tts_v3"]
-    assert set(schema["required"]) == {"dialect", "authentication"}
+    assert schema["anyOf"] == [
+        {"required": ["dialect", "authentication"]}, {"required": ["template"]}
+    ]  # fmt: skip
     assert schema["additionalProperties"] is False
     assert [rule["if"]["properties"]["dialect"]["const"] for rule in schema["allOf"]] == [
         *("sigfox", "ttn_v2", "tts_v3")

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.rulebook.sink_template import filled_in, in_user_words, parse_any
-from pipeline.rulebook.template import SinkTemplate
+from pipeline.rulebook.filled_template import filled_in, in_user_words, parse_any
+from pipeline.rulebook.template import ServiceTemplate
 
 
 def service(**sink: Any) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def service(**sink: Any) -> dict[str, Any]:
     }
 
 
-def read(document: Any) -> SinkTemplate:
+def read(document: Any) -> ServiceTemplate:
     template, problems = parse_any(document)
     assert problems == []
     assert template is not None

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.rulebook.sink_template import filled_in, parse_any
+from pipeline.rulebook.filled_template import filled_in, parse_any
 
 
 def hook(**change: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""A sink's document that names a `template` → the document that it stands for.
+"""A sink's or integration's document that names a `template` → the document that it stands for.
 
 In: `template`, `variables`, and whatever the user wants otherwise than the template has it. Out: a
-document with `transport` and the rest, and what is wrong, where the user wrote it.
+document without these, and what is wrong, where the user wrote it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,17 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from pipeline.rulebook.catalogue import Problem
-from pipeline.rulebook.template import Path, SinkTemplate, parse_template, values_of
+from pipeline.rulebook.template import Kind, Path, ServiceTemplate, parse_template, values_of
 from pipeline.rulebook.webhook_template import MARK, parse_webhook_template
 
+_TOGETHER: Mapping[Kind, tuple[str, ...]] = {
+    "sink": ("headers",),
+    "integration": ("connection", "options", "metadata"),
+}
+"""Fields whose entries are put together; of any other the user's counts alone."""
 
-def parse_any(document: Any) -> tuple[SinkTemplate | None, list[Problem]]:
+
+def parse_any(document: Any) -> tuple[ServiceTemplate | None, list[Problem]]:
     """Return a template of ours or of The Things Stack, or None and all that is wrong with it."""
     if isinstance(document, dict) and MARK in document:
         return parse_webhook_template(document)
@@ -22,13 +28,13 @@ def parse_any(document: Any) -> tuple[SinkTemplate | None, list[Problem]]:
 
 
 def filled_in(
-    template: SinkTemplate, given: Mapping[str, Any], *, referenced: Container[Path]
+    template: ServiceTemplate, given: Mapping[str, Any], *, referenced: Container[Path]
 ) -> tuple[dict[str, Any] | None, list[Problem]]:
-    """Return the sink's document; None: a variable has a fault. `referenced` has the paths of what
+    """Return the whole document; None: a variable has a fault. `referenced` has the paths of what
     came from `${env:…}` or `${file:…}`: a secret that does not is warned of.
 
-    What stands beside `template` and `variables` counts more than the template's; headers are
-    put together.
+    What stands beside `template` and `variables` counts more than the template's; the entries of
+    headers are put together, and those of an integration's `connection`, `options`, `metadata`.
     """
     variables = given.get("variables")
     if variables is not None and not isinstance(variables, dict):
@@ -40,8 +46,9 @@ def filled_in(
     if problems:
         return None, problems
     rest = {key: value for key, value in given.items() if key not in {"template", "variables"}}
-    if isinstance(rest.get("headers"), dict) and isinstance(document.get("headers"), dict):
-        rest["headers"] = {**document["headers"], **rest["headers"]}
+    for name in _TOGETHER[template.kind]:
+        if isinstance(rest.get(name), dict) and isinstance(document.get(name), dict):
+            rest[name] = {**document[name], **rest[name]}
     warnings = [
         Problem(
             ("variables", name),
@@ -63,14 +70,25 @@ def in_user_words(given: Mapping[str, Any], problems: Iterable[Problem]) -> list
         return list(problems)
     return [
         problem
-        if problem.path and problem.path[0] in given
+        if _stands_in(given, problem.path)
         else Problem(
             ("template",),
             f"with these variables it does not fit: {_named(problem.path)}{problem.message}",
             problem.suggestion,
+            warns=problem.warns,
         )
         for problem in problems
     ]
+
+
+def _stands_in(given: Mapping[str, Any], path: Path) -> bool:
+    """Return whether the user wrote what a path leads to: its first two levels are looked at, as
+    deep as documents are put together.
+    """
+    if not path or path[0] not in given:
+        return False
+    inside = given[str(path[0])]
+    return len(path) == 1 or not isinstance(inside, dict) or path[1] in inside
 
 
 def _named(path: Path) -> str:
