@@ -54,7 +54,7 @@ class Program:
                 cwd=Path(__file__).parents[2],
             )  # fmt: skip
 
-    async def ready(self, session: aiohttp.ClientSession, timeout_s: float = 20) -> None:
+    async def ready(self, session: aiohttp.ClientSession, timeout_s: float = 60) -> None:
         """Wait until it takes messages."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:

@@ -112,7 +112,7 @@ async def test_call_outlives_a_kill(valve: Valve) -> None:
     """A persistent call goes on when its time is over and the program was killed; its reply can be
     asked for.
     """
-    status, waiting = await valve.call(fields={"ask": 1}, timeout="100ms", persistent=True)
+    status, waiting = await valve.call(fields={"ask": 1}, timeout="1s", persistent=True)
     valve.program.kill()
     valve.program.start()
     await valve.program.ready(valve.session)

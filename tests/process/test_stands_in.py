@@ -5,9 +5,6 @@ webhooks: an application that knows nothing but those gets uplinks and sends dow
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,9 @@ import aiohttp
 import orjson
 import pytest
 from aiohttp import web
+from click.testing import CliRunner
 
+from pipeline.cli import main
 from tests.process.program import Program, free_port
 
 pytestmark = pytest.mark.process
@@ -63,15 +62,11 @@ class World:
         return web.Response(status=202)
 
 
-def keys(data: Path, *arguments: str) -> dict[str, Any]:
+def keys(data: Path, *arguments: str) -> str:
     """Run `funicular keys …` and return what it says."""
-    made = subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", "keys", *arguments, "--data", str(data)],
-        capture_output=True,
-        check=True,
-        env=os.environ,
-    )
-    return {"text": made.stdout.decode()}
+    made = CliRunner().invoke(main, ["keys", *arguments, "--data", str(data)])
+    assert made.exit_code == 0, made.output
+    return made.stdout
 
 
 def rules_of(folder: Path, sink: str) -> Path:
@@ -95,7 +90,7 @@ async def test_an_application_needs_no_change(tmp_path: Path, format_: str) -> N
     data, port = tmp_path / "data", free_port()
     shown = next(
         word
-        for word in keys(data, "create", "default", "--right", "downlink")["text"].split()
+        for word in keys(data, "create", "default", "--right", "downlink").split()
         if word.startswith("fk_")
     )
     async with World() as world, aiohttp.ClientSession() as session:
