@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 from asyncua import Server, ua
+from asyncua.crypto import uacrypto
 from asyncua.server.binary_server_asyncio import BinaryServer
 from asyncua.server.history_sql import HistorySQLite
 from asyncua.server.user_managers import User, UserManager, UserRole
@@ -27,15 +28,21 @@ USER = ("funicular", "right")
 
 
 class _Users(UserManager):  # type: ignore[misc]
-    """Whose password is right."""
+    """Whose password is right, and who shows the one certificate."""
+
+    def __init__(self, certificate: bytes) -> None:
+        self._certificate = certificate
 
     def get_user(self, iserver: Any, username: Any = None, password: Any = None,
                  certificate: Any = None) -> Any:  # fmt: skip
-        return User(role=UserRole.Admin) if (username, password) == USER else None
+        known = (username, password) == USER or certificate == self._certificate
+        return User(role=UserRole.Admin) if known else None
 
 
-def certificate_of(folder: Path, name: str, uri: str) -> None:
-    """Write name.pem and name.key: self-signed, with the name of an application."""
+def certificate_of(folder: Path, name: str, uri: str) -> Path:
+    """Write name.pem and name.key: self-signed, with the name of an application. Returns the
+    certificate's path.
+    """
     (folder / f"{name}.cnf").write_text(
         "[req]\ndistinguished_name=dn\nx509_extensions=ext\nprompt=no\n"
         f"[dn]\nCN={name}\n[ext]\n"
@@ -47,6 +54,7 @@ def certificate_of(folder: Path, name: str, uri: str) -> None:
                f" -keyout {name}.key -out {name}.pem")  # fmt: skip
     subprocess.run([program("openssl", "openssl"), *command.split()], cwd=folder, check=True,
                    capture_output=True)  # fmt: skip
+    return folder / f"{name}.pem"
 
 
 class Plant:
@@ -71,8 +79,11 @@ class Plant:
         self.index = 0
 
     async def start(self) -> Plant:
-        secure = self._security is not None
-        self.server = Server(user_manager=_Users() if secure else None)
+        users = None
+        if self._security is not None:
+            made = certificate_of(self._security, "operator", "urn:example.com:operator")
+            users = _Users(uacrypto.der_from_x509(await uacrypto.load_certificate(made)))
+        self.server = Server(user_manager=users)
         await self.server.init()
         self.server.set_endpoint(f"opc.tcp://127.0.0.1:{self.port}")
         if self._security is None:

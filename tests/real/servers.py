@@ -115,9 +115,10 @@ class Certificates:
         self._run("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test-ca"
                   " -keyout ca.key -out ca.pem")  # fmt: skip
         for name in ("server", "client"):
-            self._made(name)
+            self.make(name)
 
-    def _made(self, name: str) -> None:
+    def make(self, name: str) -> None:
+        """Make the certificate of somebody with a name."""
         (self.folder / f"{name}.ext").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
         self._run(f"req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key"
                   f" -out {name}.csr")  # fmt: skip

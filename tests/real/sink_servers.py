@@ -174,7 +174,8 @@ class Redis(Server):
 
 class Rabbitmq(Server):
     """A RabbitMQ node with its own port mapper, which takes ten seconds to start. `tls`: what its
-    port for TLS, `tls_port`, wants to see of clients.
+    port for TLS, `tls_port`, wants to see of clients; the certificate of `guest` lets in as the
+    user of that name, without a password. It speaks AMQP 1.0, too.
     """
 
     name = "rabbitmq"
@@ -191,7 +192,11 @@ class Rabbitmq(Server):
                  "loopback_users = none"]  # fmt: skip
         (self.folder / "tls").mkdir()
         self.tls = Certificates(self.folder / "tls")
+        self.tls.make("guest")
+        mechanisms = enumerate(("PLAIN", "AMQPLAIN", "EXTERNAL"))
         lines += [
+            *(f"auth_mechanisms.{number} = {name}" for number, name in mechanisms),
+            "ssl_cert_login_from = common_name",
             f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}",
             f"ssl_options.cacertfile = {self.tls.path('ca.pem')}",
             f"ssl_options.certfile = {self.tls.path('server.pem')}",
@@ -200,7 +205,8 @@ class Rabbitmq(Server):
             "ssl_options.fail_if_no_peer_cert = true",
         ]
         (self.folder / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
-        (self.folder / "enabled_plugins").write_text("[].\n")
+        plugins = "[rabbitmq_amqp1_0,rabbitmq_auth_mechanism_ssl].\n"
+        (self.folder / "enabled_plugins").write_text(plugins)
 
     def command(self) -> Sequence[str]:
         return [self._program]

@@ -48,9 +48,7 @@ OVER_MQTT = sorted(name for name, dialect in dialects().items() if isinstance(di
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[Rabbitmq]:
-    server = Rabbitmq()
-    (server.folder / "enabled_plugins").write_text("[rabbitmq_amqp1_0].\n")
-    server.start()
+    server = Rabbitmq().start()
     yield server
     server.remove()
 
@@ -219,6 +217,12 @@ async def test_tls_with_certificates_of_both_sides(broker: Rabbitmq) -> None:
     async with running(Process(log, chosen)):
         await send(chosen, numbered(1))
         await until(lambda: log.records)
+    # Without a user the certificate's name is the user (EXTERNAL).
+    as_user = {**own, "certificate_file": f"{folder}/guest.pem", "key_file": f"{folder}/guest.key"}
+    chosen = at_rabbit(0, "tls", **address, tls=as_user, user="", password=None)
+    async with running(Process(log, chosen)):
+        await send(chosen, numbered(2))
+        await until(lambda: log.numbers() == [1, 2])
     for tls in ({"ca_file": own["ca_file"]}, {}, {"ca_file": "/nowhere.pem"}):
         bad = Process(HeldLog(), at_rabbit(0, "tls", **address, tls=tls))
         await bad.sources.refresh()

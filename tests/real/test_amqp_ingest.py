@@ -466,6 +466,44 @@ async def test_tls_with_certificates_of_both_sides(broker: Rabbitmq) -> None:
         await bad.sources.stop()
 
 
+async def test_a_certificate_alone_proves_who_we_are(
+    broker: Rabbitmq, channel: AbstractChannel
+) -> None:
+    """Without a user the certificate's name is the user (EXTERNAL), both ways; one that names
+    nobody there is refused, and that is said.
+    """
+    folder: Path = broker.tls.folder
+    given: dict[str, Any] = {
+        "server": f"amqps://localhost:{broker.tls_port}",
+        "downlinks": {"exchange": "amq.topic", "routing_key": "external-down.{device_id}"},
+        "tls": {
+            "ca_file": f"{folder}/ca.pem",
+            "certificate_file": f"{folder}/guest.pem",
+            "key_file": f"{folder}/guest.key",
+        },
+    }
+    log = HeldLog()
+    async with running(Process(log, over(0, "http", "external", **given))):
+        await publish(channel, "external", 1)
+        await until(lambda: log.records)
+    assert log.numbers() == [1]
+    queue = (await channel.queue_declare(exclusive=True)).queue or ""
+    await channel.queue_bind(queue, "amq.topic", "external-down.d1")
+    transport = handover(over(0, "http", "external", **given))
+    (result,) = await transport.deliver([downlink(1, device_id="d1")])
+    await transport.close()
+    assert result.verdict is Verdict.DELIVERED, result
+    assert await waiting(channel, queue) == 1
+
+    nobody = {"certificate_file": f"{folder}/client.pem", "key_file": f"{folder}/client.key"}
+    given["tls"] = {**given["tls"], **nobody}
+    bad = Process(HeldLog(), over(0, "http", "external", **given))
+    await bad.sources.refresh()
+    await until(lambda: bad.status().errors)
+    assert "ACCESS_REFUSED" in bad.status().last_error
+    await bad.sources.stop()
+
+
 @pytest.mark.parametrize("name", ["http", "mqtt", "ttn_v2", "tts_v3"])
 async def test_downlinks_arrive_in_order(
     broker: Rabbitmq, channel: AbstractChannel, name: str

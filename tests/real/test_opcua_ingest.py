@@ -541,3 +541,43 @@ def test_security_with_certificates_of_both_sides(tmp_path: Path, mode: str) -> 
             await server.stop()
 
     run(work)
+
+
+def test_a_user_shows_a_certificate(tmp_path: Path) -> None:
+    """A user whom the server knows by a certificate comes in without a password, and may write; one
+    whom it does not know is refused, and that is said.
+    """
+
+    async def work() -> None:
+        server = await Plant(free_port(), security=tmp_path).start()
+        device = await (await server.line("Line1")).add_object(server.index, "d")
+        node = await server.variable(device, "T", 1.0)
+        security = {"certificate_file": str(tmp_path / "client.pem"),
+                    "key_file": str(tmp_path / "client.key"),
+                    "server_certificate_file": str(tmp_path / "server.pem")}  # fmt: skip
+        user = {"certificate_file": str(tmp_path / "operator.pem"),
+                "key_file": str(tmp_path / "operator.key")}  # fmt: skip
+        try:
+            log = ToldLog()
+            made = plant_integration(server.port, security=security, user_certificate=user)
+            async with running(process_of(log, made)):
+                await until(lambda: log.records)
+            async with writing(server, security=security, user_certificate=user) as write:
+                assert (await write("d", T=2.0)).verdict is Verdict.DELIVERED
+            assert await node.read_value() == 2.0
+            stranger = {**security}
+            del stranger["server_certificate_file"]
+            for bad, fault in [
+                (stranger, "BadUserAccessDenied"),
+                ({**user, "key_file": "/nowhere.key"}, "nowhere"),
+            ]:
+                made = plant_integration(server.port, security=security, user_certificate=bad)
+                process = process_of(ToldLog(), made)
+                await process.sources.refresh()
+                await until(lambda each=process: each.status().errors)
+                assert fault in process.status().last_error
+                await process.sources.stop()
+        finally:
+            await server.stop()
+
+    run(work)

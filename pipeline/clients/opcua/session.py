@@ -18,7 +18,7 @@ from asyncua.crypto import security_policies, uacrypto
 from cryptography import x509
 
 from pipeline.errors import RetryableError
-from pipeline.rulebook.connections.opcua_server import OpcuaSourceConfig
+from pipeline.rulebook.connections.opcua_server import OpcuaSourceConfig, UserCertificateConfig
 
 NAMESPACE = "nsu="
 OWN_URI = "urn:funicular"
@@ -154,6 +154,8 @@ async def _introduce(client: Client, config: OpcuaSourceConfig) -> None:
         client.set_user(config.user)
     if config.password is not None:
         client.set_password(config.password.get_secret_value())
+    if config.user_certificate is not None:
+        await _prove(client, config.user_certificate)
     security = config.security
     if security is None:
         return
@@ -172,6 +174,17 @@ async def _introduce(client: Client, config: OpcuaSourceConfig) -> None:
         key,
         server_certificate=_file(theirs) if theirs else None,
         mode=_MODES[security.mode],
+    )
+
+
+async def _prove(client: Client, user: UserCertificateConfig) -> None:
+    shown, key = _file(user.certificate_file), _file(user.key_file)
+    password = user.key_password
+    client.user_certificate = await uacrypto.load_certificate(
+        shown.path_or_content, shown.extension
+    )
+    client.user_private_key = await uacrypto.load_private_key(
+        key.path_or_content, password.get_secret_value() if password else None, key.extension
     )
 
 

@@ -70,6 +70,16 @@ class SecurityConfig(_Part):
         return self
 
 
+class UserCertificateConfig(_Part):
+    """A user who proves himself by a certificate: another one than that of `security`, which is
+    the application's.
+    """
+
+    certificate_file: _Path
+    key_file: _Path
+    key_password: SecretStr | None = None
+
+
 class Level(NamedTuple):
     """One level of a path: what its name must match, and under which name it is kept. `literal`:
     it stands for one name alone. `deep`: any number of levels.
@@ -155,6 +165,7 @@ class BrowseConfig(_Part):
 class OpcuaSourceConfig(ConnectionConfig):
     """An integration's `connection:`, with `transport: opcua`.
 
+    `user` and `password`, or `user_certificate`: as whom we come; without them as nobody.
     `nodes` by id, `browse` by names; of both, `access: write` is only written to, `read` only
     read. `publishing_interval`: how often the server tells what changed; `sampling_interval`: how
     often it looks (by default as often). `queue_size`: values of a node that the server keeps for
@@ -167,6 +178,7 @@ class OpcuaSourceConfig(ConnectionConfig):
     server: str = Field(description="as opc.tcp://plc.example.com:4840")
     user: Annotated[str, StringConstraints(max_length=256)] = ""
     password: SecretStr | None = None
+    user_certificate: UserCertificateConfig | None = None
     security: SecurityConfig | None = None
     nodes: tuple[NodeConfig, ...] = Field(default=(), max_length=100_000)
     browse: tuple[BrowseConfig, ...] = Field(default=(), max_length=100)
@@ -204,6 +216,13 @@ class OpcuaSourceConfig(ConnectionConfig):
     def _make_sense(self) -> Self:
         if self.password is not None and not self.user:
             raise ValueError("`password` is that of a `user`: set both")
+        if self.user_certificate is not None and self.user:
+            raise ValueError("`user` and `user_certificate` are two ways to come: give one")
+        if self.user_certificate is not None and self.security is None:
+            raise ValueError(
+                "`user_certificate` needs `security`: what proves it is a signature of the"
+                " server's certificate"
+            )
         if not self.nodes and not self.browse:
             raise ValueError("name what to read: `nodes` by id, or `browse` by path")
         if find_spec(LIBRARY) is None:

@@ -41,6 +41,8 @@ def test_the_port_is_the_usual_one() -> None:
         ({"browse": [{"path": "Objects/{status}/x", "device": "{status}"}]}, "other names"),
         ({"browse": [{"path": "Objects/" + "a/" * 40 + "x", "device": "d"}]}, "more than 32"),
         ({"security": {"certificate_file": "a", "key_file": "b"}}, "server_certificate_file"),
+        ({"user_certificate": {"certificate_file": "a", "key_file": "b"}}, "needs `security`"),
+        ({"user": "u", "user_certificate": {"certificate_file": "a", "key_file": "b"}}, "give one"),
         ({"publishing_interval": "1ms"}, "greater than or equal"),
         ({"no_such": 1}, "Extra inputs"),
     ],
