@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from pipeline.demo import ttn_v2
 from pipeline.demo.callbacks import Callbacks, Clock
 from pipeline.demo.fleet import Thermostat
 from pipeline.demo.ttn_v2 import TtnV2
@@ -33,9 +34,12 @@ def order(cooling: int) -> str:
 
 
 async def test_uplink_is_read_by_the_dialect(
-    server: TtnV2, thermostat: Thermostat, receiver: Any
+    server: TtnV2, thermostat: Thermostat, receiver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Funicular's dialect reads device, payload, port, counter, time and the way back."""
+    # No two transmissions are of one millisecond.
+    times = iter(("2026-09-20T12:46:40.001000000Z", "2026-09-20T12:46:40.002000000Z"))
+    monkeypatch.setattr(ttn_v2, "timestamp", lambda: next(times))
     await server.uplink(thermostat)
     await server.uplink(thermostat)
 
@@ -43,7 +47,7 @@ async def test_uplink_is_read_by_the_dialect(
     assert first.device == "acme:thermostat-1" == server.name(thermostat)
     assert len(first.payload) == 4
     assert (first.f_port, first.f_cnt, second.f_cnt) == (1, 0, 1)
-    assert first.time_ms is not None
+    assert first.time_ms == 1_789_908_400_001
     assert first.metadata["rssi"] == -60
     assert first.link.urls["downlink"] == server.downlink_url
     assert first.repeat_key != second.repeat_key
