@@ -67,27 +67,6 @@ async def test_a_sample_arrives(kafka: Brokers, prefix: str, dialect: str) -> No
     assert all(repeat_keys(log, process))
 
 
-async def test_nothing_is_committed_before_it_is_durable(kafka: Brokers, prefix: str) -> None:
-    """A worker that ends before the append has the records again; after it, no more."""
-    topic = f"{prefix}durable"
-    kafka.create({topic: 1})
-    produce(kafka, topic, *numbered(0, 10))
-    held = HeldLog()
-    held.open.clear()
-    async with running(Process(held, plain(kafka, topic))):
-        await until(lambda: held.asked)
-    assert not held.records
-    second = HeldLog()
-    async with running(Process(second, plain(kafka, topic))):
-        await until(lambda: len(second.records) >= 10)
-    assert second.numbers() == list(range(10))
-    third = HeldLog()
-    async with running(Process(third, plain(kafka, topic))):
-        produce(kafka, topic, *numbered(10, 1))
-        await until(lambda: third.records)
-    assert third.numbers() == [10]
-
-
 async def test_what_comes_twice_is_known(
     kafka: Brokers, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,6 @@ from pipeline.rulebook.book import Integration
 from pipeline.sink.transport import Verdict
 from tests.real.azure_server import Azure
 from tests.real.sink_servers import Rabbitmq
-from tests.real.sink_work import Cable
 from tests.real.source_work import (
     NOW_MS,
     HeldLog,
@@ -135,45 +134,6 @@ async def test_bodies_of_all_kinds(azure: Azure) -> None:
     query = orjson.loads(log.records[-1].headers[HTTP_QUERY])
     assert query == {"address": "queue", "subject": "s"}
     assert log.records[2].key == "acme/d1"
-
-
-async def test_nothing_is_settled_before_it_is_durable(broker: Rabbitmq) -> None:
-    """A worker that dies before the append has the messages again; after it, no more."""
-    chosen = at_rabbit(broker.port, "durable")
-    held = HeldLog()
-    held.open.clear()
-    async with running(Process(held, chosen)):
-        await send(chosen, *(numbered(n) for n in range(10)))
-        await until(lambda: held.asked)
-    assert not held.records
-
-    second = HeldLog()
-    async with running(Process(second, chosen)):
-        await until(lambda: len(second.records) >= 10)
-    assert second.numbers() == list(range(10))
-
-    third = HeldLog()
-    async with running(Process(third, chosen)):
-        await send(chosen, numbered(10))
-        await until(lambda: third.records)
-    assert third.numbers() == [10]
-
-
-async def test_nothing_is_lost_in_a_reconnect(broker: Rabbitmq) -> None:
-    """Messages go on while the cable is cut and mended; each arrives, in order."""
-    log = HeldLog()
-    direct = at_rabbit(broker.port, "reconnect")
-    async with Cable(broker.port) as cable:
-        process = Process(log, at_rabbit(cable.port, "reconnect"))
-        async with running(process):
-            await send(direct, *(numbered(n) for n in range(50)))
-            await until(lambda: len(log.records) >= 50)
-            await cable.cut()
-            await until(lambda: process.status().state == "lost")
-            await send(direct, *(numbered(n) for n in range(50, 100)))
-            await cable.mend()
-            await until(lambda: {*range(100)} <= {*log.numbers()})
-    assert list(dict.fromkeys(log.numbers())) == list(range(100))
 
 
 async def test_a_frozen_server_is_noticed(broker: Rabbitmq) -> None:

@@ -163,44 +163,6 @@ async def test_a_message_is_named_by_its_key_or_header(
     }  # fmt: skip
 
 
-async def test_nothing_is_acknowledged_before_it_is_durable(
-    broker: Rabbitmq, channel: AbstractChannel
-) -> None:
-    """A worker that dies before the append has the messages again; after it, no more."""
-    chosen = over(broker.port, "http", "durable")
-    held = HeldLog()
-    held.open.clear()
-    async with running(Process(held, chosen)):
-        await publish(channel, "durable", *range(10))
-        await until(lambda: held.asked)
-    assert not held.records
-
-    second = HeldLog()
-    async with running(Process(second, chosen)):
-        await until(lambda: len(second.records) >= 10)
-    assert second.numbers() == list(range(10))
-    assert await waiting(channel, "durable") == 0
-
-
-async def test_nothing_is_lost_in_a_reconnect(broker: Rabbitmq, channel: AbstractChannel) -> None:
-    """Messages go on while the cable is cut and mended; each arrives, in order."""
-    log = HeldLog()
-    async with Cable(broker.port) as cable:
-        process = Process(log, over(cable.port, "http", "reconnect"))
-        async with running(process):
-            await publish(channel, "reconnect", *range(50))
-            await until(lambda: len(log.records) >= 50)
-            await cable.cut()
-            await until(lambda: process.status().state == "lost")
-            await publish(channel, "reconnect", *range(50, 100))
-            await cable.mend()
-            await until(lambda: {*range(100)} <= {*log.numbers()})
-            assert process.status().state == "connected"
-    numbers = log.numbers()
-    # Those whose acknowledgement did not get through come twice.
-    assert list(dict.fromkeys(numbers)) == list(range(100))
-
-
 async def test_a_killed_broker_keeps_what_it_confirmed() -> None:
     """What a broker confirmed before it was killed arrives when it is back, also what came
     while nobody read; the fault and its end are logged once.
@@ -274,39 +236,6 @@ async def test_a_log_that_takes_nothing_holds_the_broker_back(
         log.fail = None
         await until(lambda: len(log.records) >= 300)
     assert log.numbers() == list(range(300))
-
-
-async def test_garbage_never_stops_the_door(broker: Rabbitmq, channel: AbstractChannel) -> None:
-    """Broken, oversized and empty bodies and hostile keys become records, dead letters or are
-    counted; what comes after them arrives, and nothing is put back.
-    """
-    log = HeldLog()
-    await channel.exchange_declare("garbage", exchange_type="fanout")
-    process = Process(log, over(broker.port, "chirpstack", "garbage", bindings=[
-        {"exchange": "garbage"}]))  # fmt: skip
-    dialect: Any = process.book["over-chirpstack"].dialect
-    sample = dialect.sample(EUI, 1, b"\x01", NOW_MS).body
-    key = f"application.1.device.{EUI}.event.up"
-    bad = [
-        (key, b""),
-        (key, b"\xff\xfe" * 100),
-        (key, b"[" * 5_000),
-        (key, sample[:-20]),
-        (key, b'{"a":"' + b"x" * 200_000 + b'"}'),
-        (f"application.{'ü' * 60}.device.\u202e.event.up", b"{}"),
-    ]
-    over_it = ["", ".", "a/b/c", f"application.1.device.{EUI}/x.event.up", "x" * 255]
-    async with running(process):
-        for routing_key, body in [*bad, *((each, b"{}") for each in over_it), (key, sample)]:
-            await channel.basic_publish(body, exchange="garbage", routing_key=routing_key)
-        await until(lambda: sample in log.bodies())
-        await until(lambda: process.status().passed_over == len(over_it))
-        assert process.status().refused == len(bad)
-    (letter,) = log.letters()
-    assert (letter.reason, len(letter.value or b"")) == ("body_length", 10_000)
-    taken = [each.value for each in log.records if each.topic == "uplink.received"]
-    assert taken == [body for _, body in bad if len(body) <= 10_000] + [sample]
-    assert await waiting(channel, "garbage") == 0
 
 
 @pytest.mark.parametrize(

@@ -99,59 +99,6 @@ def test_a_sample_arrives(broker: Mosquitto, name: str, version: str) -> None:
     run(work)
 
 
-@pytest.mark.parametrize("version", ["3.1.1", "5"])
-def test_nothing_is_acknowledged_before_it_is_durable(own_broker: Mosquitto, version: str) -> None:
-    """A worker that dies before the append has the messages again; after it, no more."""
-
-    async def work() -> None:
-        chosen = over("mqtt", own_broker.port, version=version)
-        held = HeldLog()
-        held.open.clear()
-        async with running(Process(held, chosen)):
-            await publish(own_broker.port, *numbered(0, 10))
-            await until(lambda: held.asked)
-        assert not held.records
-
-        second = HeldLog()
-        async with running(Process(second, chosen)):
-            await until(lambda: len(second.records) >= 10)
-        assert second.numbers() == list(range(10))
-        # What the broker has not read yet when the next one connects, it would send again.
-        await until(lambda: own_broker.log().count(f"Client {CLIENT} disconnected") >= 2)
-
-        third = HeldLog()
-        async with running(Process(third, chosen)):
-            await publish(own_broker.port, *numbered(10, 1))
-            await until(lambda: third.records)
-        assert third.numbers() == [10]
-
-    run(work)
-
-
-@pytest.mark.parametrize("version", ["3.1.1", "5"])
-def test_nothing_is_lost_in_a_reconnect(own_broker: Mosquitto, version: str) -> None:
-    """Messages go on while the broker is killed and comes back; each that it took arrives."""
-
-    async def work() -> None:
-        log = HeldLog()
-        process = Process(log, over("mqtt", own_broker.port, version=version))
-        async with running(process):
-            await publish(own_broker.port, *numbered(0, 50))
-            await until(lambda: len(log.records) >= 50)
-            await asyncio.to_thread(own_broker.stop, kill=True)
-            await until(lambda: process.status().state == "lost")
-            await asyncio.to_thread(own_broker.start)
-            await publish(own_broker.port, *numbered(50, 50))
-            await until(lambda: {*range(100)} <= {*log.numbers()})
-            assert process.status().connects == 2
-            assert process.status().state == "connected"
-        # Those whose acknowledgement the broker had not written down may come twice.
-        first = [n for place, n in enumerate(log.numbers()) if n not in log.numbers()[:place]]
-        assert first == list(range(100))
-
-    run(work)
-
-
 def test_what_comes_while_we_are_away_waits(own_broker: Mosquitto) -> None:
     """The session outlives the worker: the broker keeps what is published meanwhile."""
 
@@ -197,39 +144,6 @@ def test_workers_share_a_subscription(own_broker: Mosquitto) -> None:
             await until(lambda: sum(len(log.records) for log in logs) >= 100)
         assert sorted(logs[0].numbers() + logs[1].numbers()) == list(range(100))
         assert all(log.records for log in logs)
-
-    run(work)
-
-
-def test_garbage_never_stops_the_source(broker: Mosquitto) -> None:
-    """Wrong encodings, hostile topics and too long messages are dead letters, or passed over; the
-    next good message arrives.
-    """
-
-    async def work() -> None:
-        log = HeldLog()
-        chosen = over("chirpstack", broker.port, client_id="garbage")
-        process = Process(log, chosen)
-        topic = f"application/1/device/{EUI}/event"
-        sample: Any = chosen.dialect.sample(EUI, 1, b"\x01", NOW_MS)
-        bad = [
-            (f"{topic}/up", b""),
-            (f"{topic}/up", b"\xff\xfe" * 100),
-            (f"{topic}/up", b"[" * 5_000),
-            (f"{topic}/up", sample.body[:-20]),
-            (f"{topic}/up", b'{"a":"' + b"x" * 20_000 + b'"}'),
-            (f"{topic}/no such", b"{}"),
-            ("application//device//event/", b"{}"),
-            (f"application/{'ü' * 1000}/device/\u202e/event/up", b"{}"),
-        ]
-        async with running(process):
-            await publish(broker.port, *bad, (f"{topic}/up", sample.body))
-            await until(lambda: sample.body in log.bodies())
-            assert process.status().refused == len(bad)
-        (letter,) = log.letters()
-        assert (letter.reason, len(letter.value or b"")) == ("body_length", 10_000)
-        assert letter.detail == {"length": 20_008, "limit": 10_000}
-        assert log.bodies() == [b for _, b in bad if len(b) <= 10_000] + [sample.body]
 
     run(work)
 

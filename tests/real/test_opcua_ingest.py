@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -26,7 +26,7 @@ from pipeline.model.uplink import Uplink
 from pipeline.sink.transport import Verdict
 from tests.real.opcua_plant import Plant, ToldLog, plant, plant_integration, process_of, run
 from tests.real.servers import free_port
-from tests.real.source_work import HeldLog, Leases, downlink, handover, running, until
+from tests.real.source_work import HeldLog, downlink, handover, running, until
 
 
 def test_what_nodes_say_arrives_by_device() -> None:
@@ -136,31 +136,6 @@ def test_bad_quality_is_told() -> None:
     run(work)
 
 
-def test_nothing_is_acknowledged_before_it_is_durable() -> None:
-    """While the log takes nothing the server keeps what is told; then all of it arrives, in
-    order.
-    """
-
-    async def work() -> None:
-        async with plant() as server:
-            device = await (await server.line("Line1")).add_object(server.index, "d")
-            count = await server.variable(device, "n", 0)
-            log = ToldLog()
-            async with running(process_of(log, plant_integration(server.port))):
-                await until(lambda: log.values("n") == [0])
-                log.open.clear()
-                for number in range(1, 31):
-                    await count.write_value(number)
-                    await asyncio.sleep(0.01)
-                await until(lambda: log.asked > 1)
-                assert log.values("n") == [0]
-                log.open.set()
-                await until(lambda: len(log.values("n")) == 31)
-        assert log.values("n") == list(range(31))
-
-    run(work)
-
-
 def test_a_log_that_fails_holds_back() -> None:
     """A full disk is told, and what came meanwhile is there afterwards."""
 
@@ -178,80 +153,6 @@ def test_a_log_that_fails_holds_back() -> None:
                 await count.write_value(2)
                 log.fail = None
                 await until(lambda: log.values("n") == [0, 1, 2])
-
-    run(work)
-
-
-async def historic(server: Plant) -> Any:
-    """Return a node whose history the server keeps, for ever."""
-    device = await (await server.line("Line1")).add_object(server.index, "d")
-    # Its id is plain: the server's storage makes a table's name of it.
-    own = ua.NodeId(7_000, server.index)
-    node = await device.add_variable(own, ua.QualifiedName("n", server.index), -1)
-    await server.server.historize_node_data_change(node, period=None, count=10_000)
-    return node
-
-
-async def write(node: Any, numbers: range, begun: datetime) -> None:
-    for number in numbers:
-        time = begun + timedelta(milliseconds=number)
-        await node.write_value(ua.DataValue(ua.Variant(number), SourceTimestamp=time))
-        await asyncio.sleep(0.005)
-
-
-def counted(log: ToldLog) -> list[int]:
-    """Return the numbers of `n` that a test wrote."""
-    return [n for n in log.values("n") if n >= 0]
-
-
-def test_nothing_that_history_holds_is_lost_in_a_restart(tmp_path: Path) -> None:
-    """The server is down and comes back; what its nodes said before we were back is read of its
-    history, in order and once.
-    """
-
-    async def work() -> None:
-        port, kept = free_port(), tmp_path / "history.db"
-        log = ToldLog()
-        process = process_of(log, plant_integration(port))
-        begun = datetime.now(UTC)
-        server = await Plant(port, history=kept).start()
-        node = await historic(server)
-        async with running(process):
-            await write(node, range(5), begun)
-            await until(lambda: counted(log) == list(range(5)))
-            await server.stop()
-            await until(lambda: process.status().state == "lost")
-            again = Plant(port, history=kept, listen=False)
-            await again.start()
-            node = await historic(again)
-            await write(node, range(5, 60), begun)
-            await again.listen()
-            await until(lambda: 59 in counted(log))
-            await write(node, range(60, 65), begun)
-            await until(lambda: 64 in counted(log))
-        await again.stop()
-        assert counted(log) == list(range(65))
-
-    run(work)
-
-
-def test_a_restarted_process_reads_what_it_missed(tmp_path: Path) -> None:
-    """A new process goes on where the old one's cursor is: nothing that history holds is lost."""
-
-    async def work() -> None:
-        async with plant(history=tmp_path / "history.db") as server:
-            node = await historic(server)
-            made = plant_integration(server.port)
-            log = ToldLog()
-            leases = Leases(log)
-            async with running(process_of(log, made, leases)):
-                await write(node, range(5), datetime.now(UTC))
-                await until(lambda: 4 in counted(log))
-            await asyncio.sleep(0.3)
-            await write(node, range(5, 25), datetime.now(UTC))
-            async with running(process_of(log, made, leases)):
-                await until(lambda: 24 in counted(log))
-        assert counted(log)[-20:] == list(range(5, 25))
 
     run(work)
 

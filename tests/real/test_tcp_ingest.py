@@ -137,23 +137,6 @@ async def test_a_message_names_its_device(
     assert (record.key, record.value) == (f"acme/{device}", body)
 
 
-async def test_nothing_is_acknowledged_before_it_is_durable() -> None:
-    """While the log holds back the device hears nothing; then one acknowledgement a message."""
-    worker = Worker(integration("tcp", BY_QUERY, **D1, acknowledge={"hex": "06"}))
-    worker.log.open.clear()
-    async with listening(worker) as port:
-        device = await connect(port)
-        await device.say(b"d1 a\nd1 b\n")
-        await until(lambda: worker.log.asked)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await device.reader.read(1)
-        worker.log.open.set()
-        assert await device.hear(2) == b"\x06\x06"
-        assert worker.log.bodies() == [b"d1 a", b"d1 b"]
-        device.leave()
-
-
 async def test_a_log_that_takes_nothing_holds_devices_back() -> None:
     """While the disk is full nothing more is read than fits the buffers; then all of it is taken,
     in order.
@@ -172,24 +155,6 @@ async def test_a_log_that_takes_nothing_holds_devices_back() -> None:
         await until(lambda: len(worker.log.uplinks()) >= count)
         device.leave()
     assert [int(body[2:7]) for body in worker.log.bodies()] == list(range(count))
-
-
-async def test_downlinks_arrive_in_order_on_the_open_connection() -> None:
-    """What is asked for later leaves at once where the device is connected, framed, in order, and
-    counts as sent when the device's side has it.
-    """
-    worker = Worker(integration("tcp", BY_QUERY, framing={"length": 2}, **BY_FIELD))
-    async with listening(worker) as port:
-        device = await connect(port)
-        await device.say(b"\x00\x04d1hi")
-        await until(worker.log.uplinks)
-        way = worker.way_to("d1")
-        assert (way.instance, way.mode) == ("i1", "open")
-        for number in range(5):
-            worker.send(way, f"l{number}", bytes([number]))
-        assert await device.hear(15) == b"".join(b"\x00\x01%c" % n for n in range(5))
-        assert await worker.told(5) == [(f"l{n}", "sent", "") for n in range(5)]
-        device.leave()
 
 
 async def test_a_handshake_opens_the_way() -> None:

@@ -94,20 +94,6 @@ async def test_several_messages_in_a_datagram() -> None:
     assert (letter.reason, letter.value) == ("frame_length", b"\x03d1c\x09d2trunc")
 
 
-async def test_nothing_is_acknowledged_before_it_is_durable() -> None:
-    """While the log holds back the device hears nothing."""
-    worker = Worker(integration("udp", BY_QUERY, **BY_FIELD, acknowledge={"hex": "06"}))
-    worker.log.open.clear()
-    async with listening(worker) as port, device_at(port) as device:
-        await device.say(b"d1")
-        await until(lambda: worker.log.asked)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await device.hear()
-        worker.log.open.set()
-        assert await device.hear() == b"\x06"
-
-
 async def test_a_downlink_leaves_within_the_window() -> None:
     """What is asked for within the window goes to the address of the last datagram at once; after
     it, it waits.
