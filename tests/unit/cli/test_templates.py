@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.cli import main
+from pipeline.errors import ConfigError
 from pipeline.wiring import catalogue, load_rules
 
 
@@ -75,3 +76,46 @@ def test_a_faulty_one_is_said(tmp_path: Path) -> None:
     code, said = funicular("--rules", str(tmp_path))
     assert code == 2
     assert "templates/own.yaml" in said
+
+
+def new(rules: Path, *arguments: str) -> tuple[int, str]:
+    given = ["new", "integration", *arguments, "--rules", str(rules)]
+    result = CliRunner().invoke(main, given)
+    return result.exit_code, result.output
+
+
+def test_an_integration_is_written_from_a_template(tmp_path: Path) -> None:
+    """Secrets come from variables of the environment that have the integration's name; what is left
+    to be filled in is what the checks then name.
+    """
+    code, said = new(tmp_path, "barn", "--template", "the-things-stack-mqtt")
+    assert (code, "fill it in" in said) == (0, True)
+    written = tmp_path / "integrations/barn.yaml"
+    text = written.read_text()
+    assert "api_key: ${env:BARN_API_KEY}" in text
+    with pytest.raises(ConfigError) as caught:
+        load_rules([tmp_path], None, {"BARN_API_KEY": "k"})
+    (fault,) = caught.value.faults
+    assert "the variable `application` is missing" in fault.message
+    written.write_text(text.replace('application: ""', "application: app1"))
+    (book,) = load_rules([tmp_path], None, {"BARN_API_KEY": "k"}).values()
+    assert book.integrations["barn"].connection.user == "app1@ttn"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["barn"], "or --template"),
+        (["barn", "--template", "aws-iot", "--dialect", "http"], "or --template"),
+        (["barn", "--template", "aws-iot", "--transport", "mqtt"], "or --template"),
+        (["barn", "--template", "aws-iott"], "did you mean `aws-iot`?"),
+        (["barn", "--template", "slack"], "it is of sinks"),
+        (["a b", "--template", "aws-iot"], "cannot be a name"),
+    ],
+)
+def test_a_new_one_that_cannot_be(arguments: list[str], says: str, tmp_path: Path) -> None:
+    """What does not go together, or is not there, is the user's mistake, and nothing is written."""
+    code, said = new(tmp_path, *arguments)
+    assert code == 2
+    assert says in said
+    assert not (tmp_path / "integrations").exists()
