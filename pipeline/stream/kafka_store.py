@@ -5,6 +5,11 @@ In come changes as they stand in the changelog, with the changelog's offset behi
 write; out go the parts of a key and the timers that are due. It is a copy: whatever is wrong with
 it, it is deleted and made again from the changelog.
 
+It has no write-ahead log. What is in memory goes to a file as a whole, now and then and when it is
+closed; after a kill the store is an earlier state with its own checkpoint, and the changelog tells
+the rest. With such a log, files that were cut or overwritten could be opened with a hole: what an
+older list of files lacks, and then the newer log on top.
+
 Rows, all with the keys of `kafka_changes`: `p…` a part, `t…` a timer, `d<due><key><zero><name>` the
 same timer by its time, `m` how far the changelog is in here.
 """
@@ -20,7 +25,7 @@ from typing import Any
 import msgspec
 import orjson
 import structlog
-from rocksdict import Options, Rdict, WriteBatch
+from rocksdict import Options, Rdict, WriteBatch, WriteOptions
 
 from pipeline.errors import RetryableError
 from pipeline.ports import DueTimer
@@ -30,6 +35,8 @@ NEVER = 1 << 62
 _FORMAT = 1
 _META = b"m"
 _DUE_MAX = (1 << 63) - 1
+FLUSH_MS = 10_000
+"""How much of the changelog, in milliseconds of its time, is read again after a kill, about."""
 
 _log = structlog.get_logger(__name__)
 
@@ -56,10 +63,13 @@ _read_checkpoint = msgspec.json.Decoder(Checkpoint).decode
 class PartitionStore:
     """One partition's store. One thread uses it. Every method may raise StoreError."""
 
-    def __init__(self, folder: Path, buffer_bytes: int) -> None:
+    def __init__(self, folder: Path, buffer_bytes: int, flush_ms: int = FLUSH_MS) -> None:
         """Open it; one that cannot be opened is deleted. RetryableError: nor can a new one."""
         self.folder = folder
         self._buffer_bytes = buffer_bytes
+        self._flush_ms = flush_ms
+        self._unlogged = WriteOptions()
+        self._unlogged.disable_wal = True  # type: ignore[method-assign,assignment] # its stub errs
         self.checkpoint = Checkpoint()
         self.next_due_ms = NEVER
         # No timer is due before this: rows that were deleted before it are not looked at again.
@@ -105,8 +115,9 @@ class PartitionStore:
                 self._floor = b"d"
                 self._find_next_due()
         except StoreError:
-            self._db.close()
+            self._shut()
             raise
+        self._flushed_ms = self.checkpoint.time_ms
 
     def clear(self) -> None:
         """Delete all that is in it. RetryableError: a new one cannot be made."""
@@ -160,8 +171,11 @@ class PartitionStore:
                 else:
                     batch.put(b"p" + key, value)
             batch.put(_META, orjson.dumps(msgspec.to_builtins(checkpoint)))
-            self._db.write(batch)
+            self._db.write(batch, self._unlogged)
             self.checkpoint = checkpoint
+            if time_ms - self._flushed_ms >= self._flush_ms:
+                self._flushed_ms = time_ms
+                self._db.flush(wait=False)
             if timers:
                 self._find_next_due()
 
@@ -214,14 +228,19 @@ class PartitionStore:
 
     def _scan(self, first: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         rows = self._db.iter()
-        rows.seek(first)
-        while rows.valid():
-            row = rows.key()
-            if not row.startswith(prefix):
-                return
-            yield row, rows.value()
-            rows.next()
-        rows.status()
+        try:
+            rows.seek(first)
+            while rows.valid():
+                row = rows.key()
+                if not row.startswith(prefix):
+                    return
+                yield row, rows.value()
+                rows.next()
+            rows.status()
+        finally:
+            # The frame outlives this in an error's traceback, and a store is locked while it is
+            # read.
+            del rows
 
     def _value(self, row: bytes) -> bytes:
         value: bytes | None = self._db.get(row)
