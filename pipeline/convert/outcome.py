@@ -18,6 +18,7 @@ from pipeline.model.dead_letter import bury
 from pipeline.model.event import DeviceMessage, DownlinkReport, Window
 from pipeline.model.record import (
     CE_TENANT,
+    REPEAT_ALSO,
     REPEAT_KEY,
     REPLAY,
     REPLAY_PART,
@@ -199,6 +200,8 @@ class Outcome:
         headers = self._headers(message.id, message.tenant)
         if entry.uplink.repeat_key:
             headers[REPEAT_KEY] = entry.uplink.repeat_key
+            if entry.uplink.repeat_also:
+                headers[REPEAT_ALSO] = entry.uplink.repeat_also
         given = self._record.headers
         if REPLAY in given:
             headers[REPLAY] = given[REPLAY]

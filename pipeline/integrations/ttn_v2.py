@@ -119,6 +119,7 @@ class TtnV2(TtnV2Storage, Asynchronous):
             dev_eui=dev_eui,
             urls={"downlink": up.downlink_url} if up.downlink_url else {},
         )
+        repeat_key, repeat_also = _repeat_keys(up, received.get("time"))
         uplink = Uplink(
             device=device,
             time_ms=time_of(received.get("time"), "metadata.time"),
@@ -131,7 +132,8 @@ class TtnV2(TtnV2Storage, Asynchronous):
             metadata=metadata,
             attributes=up.attributes or {},
             link=link,
-            repeat_key=_repeat_key(up, received.get("time")),
+            repeat_key=repeat_key,
+            repeat_also=repeat_also,
         )
         return [uplink]
 
@@ -240,23 +242,24 @@ def _message(downlink: Downlink) -> dict[str, Any]:
     }
 
 
-def _repeat_key(up: _Up, time: Any) -> str:
-    """Return the key of one transmission.
+def _repeat_keys(up: _Up, time: Any) -> tuple[str, str]:
+    """Return the key of one transmission, and a second one, each empty where there is none.
 
-    A confirmed uplink that the device repeats (`is_retry`) has the same counter and bytes at
-    another time, so the time is no part of its key. Every other uplink is known by its device, its
-    bytes and the network server's time, which is all that its storage keeps of it. Without what
-    tells messages apart there is no key: a message twice is better than a message lost.
+    An uplink is known by its device, its bytes and the network server's time, which is all that
+    its storage keeps of it. A confirmed one that the device repeats (`is_retry`) has the same
+    counter and bytes at another time: its counter is its key, and the time makes the second one.
+    Without what tells messages apart there is no key: a message twice is better than one lost.
     """
-    if up.confirmed or up.is_retry:
-        if up.counter is None:
-            return ""
-        who = up.hardware_serial or f"{up.app_id}:{up.dev_id}"
-        return digest(f"{who}|{up.counter}|{up.port}|", up.payload_raw or b"")
     when_ms = time_of(time, "metadata.time")
-    if when_ms is None:
-        return ""
-    return digest(f"{up.app_id}:{up.dev_id}|{when_ms}", up.payload_raw or b"")
+    timed = ""
+    if when_ms is not None:
+        timed = digest(f"{up.app_id}:{up.dev_id}|{when_ms}", up.payload_raw or b"")
+    if not (up.confirmed or up.is_retry):
+        return timed, ""
+    if up.counter is None:
+        return "", ""
+    who = up.hardware_serial or f"{up.app_id}:{up.dev_id}"
+    return digest(f"{who}|{up.counter}|{up.port}|", up.payload_raw or b""), timed
 
 
 DIALECT = TtnV2()

@@ -35,6 +35,7 @@ RULES_VERSION = "rules"
 SCHEMA_VERSION = "schema"
 REPLY_TO = "reply_to"  # who waits for an answer: `model.reply.ReplyTo` as JSON
 REPEAT_KEY = "repeat"  # the network server's own key for this message
+REPEAT_ALSO = "repeat_also"  # a second key for it, where there is one
 REPLAY = "replay"  # a dead letter sent again: the id of the dead letter; passes by the repeat check
 REPLAY_CHAIN = "replay_chain"  # a replay for this one chain: the others have had the message
 REPLAY_PART = "replay_part"  # a replay of this one message of a batch: the others were handled

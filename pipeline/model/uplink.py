@@ -59,7 +59,8 @@ class Uplink(msgspec.Struct, frozen=True, omit_defaults=True):
     be None.
     `time_ms` is the network server's time in epoch milliseconds, None where it says none.
     `repeat_key` is equal for two requests that carry the same message; empty: the dialect has no
-    key.
+    key. `repeat_also` is a second one, where the same message can come in two ways that have
+    nothing but one of the two in common.
     `answerable`: the request can carry a downlink back. `reports` come with or without a message
     (`type` None).
     `metadata` is flat enough to read in rules: radio, gateways, times; its keys are the
@@ -80,4 +81,5 @@ class Uplink(msgspec.Struct, frozen=True, omit_defaults=True):
     link: Link | None = None
     reports: tuple[Report, ...] = ()
     repeat_key: str = ""
+    repeat_also: str = ""
     answerable: bool = False

@@ -35,6 +35,7 @@ from pipeline.model.event import (
 )
 from pipeline.model.record import (
     EVENT_ID,
+    REPEAT_ALSO,
     REPEAT_KEY,
     REPLAY,
     REPLAY_CHAIN,
@@ -160,6 +161,12 @@ class Route:
             turn.request(window.id, window, headers[REPLY_TO])
 
     def _repeats(self, turn: Turn, repeat: str, window_s: int) -> bool:
+        repeated = self._is_repeat(turn, repeat, window_s)
+        also = turn.record.headers.get(REPEAT_ALSO)
+        # The second key is remembered of a repeat too: a copy of that one has nothing else.
+        return self._is_repeat(turn, also, window_s) or repeated if also else repeated
+
+    def _is_repeat(self, turn: Turn, repeat: str, window_s: int) -> bool:
         return is_repeat(
             turn.state,
             turn.key,

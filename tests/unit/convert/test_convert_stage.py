@@ -88,6 +88,19 @@ def test_the_repeat_key_travels(world: Any, first_byte: Decoder) -> None:
     assert keys[0] == keys[1] != keys[2]
 
 
+def test_a_second_repeat_key_travels(world: Any, first_byte: Decoder) -> None:
+    """A confirmed uplink of The Things Network v2 has two keys, any other one."""
+    world.integration("ns", "ttn_v2", first_byte)
+    confirmed = ttn(1)
+    body = orjson.dumps(orjson.loads(confirmed.body) | {"confirmed": True})
+    confirmed = msgspec.structs.replace(confirmed, body=body)
+    out = world.run(world.record("ns", confirmed), world.record("ns", ttn(2)))
+
+    first, second = (record.headers for record in out.event_records)
+    assert "" != first["repeat_also"] != first["repeat"]
+    assert "repeat_also" not in second
+
+
 def test_a_source_tells_its_messages_apart(world: Any, first_byte: Decoder) -> None:
     """Where the dialect has no key of its own the source's is the header; the dialect's goes
     first; rules see nothing of it.

@@ -210,6 +210,18 @@ def test_a_device_repeating_a_confirmed_uplink_is_known() -> None:
     assert again.metadata["is_retry"] is True
 
 
+def test_a_confirmed_uplink_is_known_in_the_storage() -> None:
+    """The storage keeps neither the counter nor that it was confirmed: there its time is its key,
+    which is the second one of what came live.
+    """
+    live = changed(confirmed=True)
+    stored = changed(confirmed=None, counter=None)
+
+    assert live.repeat_also == stored.repeat_key != ""
+    assert stored.repeat_also == ""
+    assert live.repeat_key != stored.repeat_key
+
+
 def test_without_time_there_is_no_key() -> None:
     """Where nothing tells two messages of one counter apart, none is taken for a repeat."""
     assert changed(metadata={}).repeat_key == ""

@@ -10,6 +10,7 @@ from pipeline.model.event import Window
 from pipeline.model.record import (
     CAUSE_ID,
     EVENT_ID,
+    REPEAT_ALSO,
     REPEAT_KEY,
     REPLAY,
     REPLAY_CHAIN,
@@ -354,6 +355,25 @@ def test_repeat_after_the_window_is_a_new_message() -> None:
     later = bench.take(record(uplink(902), **{REPEAT_KEY: "k1"}))
 
     assert (len(again.deliveries), len(later.deliveries)) == (0, 1)
+
+
+def test_either_of_two_keys_makes_a_repeat() -> None:
+    """What came live by its counter, and again by it, is known by the time of each when a storage
+    tells it, and the other way round.
+    """
+    bench = Bench(rulebook(archive("main", "1")))
+
+    def deliveries(number: int, **keys: str) -> int:
+        return len(bench.take(record(uplink(number), **keys)).deliveries)
+
+    assert deliveries(1, **{REPEAT_KEY: "counter 1", REPEAT_ALSO: "time 1"}) == 1
+    assert deliveries(2, **{REPEAT_KEY: "counter 1", REPEAT_ALSO: "time 2"}) == 0
+    assert deliveries(3, **{REPEAT_KEY: "time 1"}) == 0
+    assert deliveries(4, **{REPEAT_KEY: "time 2"}) == 0
+
+    assert deliveries(5, **{REPEAT_KEY: "time 3"}) == 1
+    assert deliveries(6, **{REPEAT_KEY: "counter 2", REPEAT_ALSO: "time 3"}) == 0
+    assert deliveries(7, **{REPEAT_KEY: "counter 2", REPEAT_ALSO: "time 4"}) == 0
 
 
 def test_events_of_one_request_are_no_repeats() -> None:
