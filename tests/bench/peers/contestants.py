@@ -121,13 +121,18 @@ class Contestant:
 class Funicular(Contestant):
     """The real workers, with the rules beside this file."""
 
-    def __init__(self, job: str = "whole", codec: str = "js") -> None:
-        self.job, self.integration = job, codec
+    def __init__(self, job: str = "whole", codec: str = "js", workers: int = 1) -> None:
+        self.job, self.integration, self._workers = job, codec, workers
         self.name = "funicular" if job == "whole" else "funicular-convert"
         self.name += "" if codec == "js" else f"-{codec}"
+        self.name += "" if workers == 1 else f"-{workers}-workers"
         stages = "convert, route, downlink" if job == "whole" else "convert"
         language = {"js": "JavaScript", "lua": "Lua"}[codec]
-        self.what = f"one worker ({stages}), its script process ({language})"
+        self.what = (
+            f"one worker ({stages}), its script process ({language})"
+            if workers == 1
+            else f"{workers} workers ({stages}), each with its script process ({language})"
+        )
         self._rooms = stages.split(", ")
 
     @property
@@ -150,12 +155,14 @@ class Funicular(Contestant):
         given = {
             "--log": self._log(task),
             "--rules": str(RULES),
-            "--data": str(task.folder / "data"),
+            "--data": "{data}",
             "--port": "0",
             "--log-level": "warning",
         }
         options = [word for pair in given.items() for word in pair]
-        return [sys.executable, "-m", "pipeline.cli", "worker", *self._rooms, *options]
+        several = [sys.executable, "-m", "tests.bench.peers.several", str(self._workers)]
+        worker = [sys.executable, "-m", "pipeline.cli", "worker", *self._rooms, *options]
+        return [*several, str(task.folder / "data"), *worker]
 
     def version(self, cache: Path) -> str:
         return f"{_funicular('--version').strip()}, Python {platform.python_version()}"
@@ -384,6 +391,7 @@ def contestants() -> dict[str, Contestant]:
     everyone: tuple[Contestant, ...] = (
         Funicular(),
         Funicular(codec="lua"),
+        Funicular(workers=2),
         Faust(),
         Faust(once=False),
         Quix(),
