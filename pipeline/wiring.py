@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -26,7 +26,7 @@ from pipeline.convert.codecs.codec import codec_models
 from pipeline.convert.stage import Convert
 from pipeline.downlink.stage import DownlinkStage
 from pipeline.errors import ConfigError, Fault, FunicularError, UsageError
-from pipeline.ingest import Ingest, StatusServer, time_ordered_ids
+from pipeline.ingest.ids import time_ordered_ids
 from pipeline.ingest.source import Outside, connection_models
 from pipeline.integrations.dialect import dialects
 from pipeline.metrics import Registry
@@ -47,6 +47,10 @@ from pipeline.sink.asking import Asker, fetchers
 from pipeline.sink.transport import config_models
 from pipeline.sink.worker import Sinks, WayOut
 from pipeline.stream.sqlite import SqliteLog, wall_clock_ms
+
+if TYPE_CHECKING:
+    from pipeline.ingest.ingest import Ingest
+    from pipeline.ingest.status import StatusServer
 
 ROOMS = ("ingest", "convert", "route", "downlink", "sink")
 GAUGES_EVERY_S = 1.0
@@ -256,6 +260,10 @@ class Funicular:
     def _edges(
         self, way_out: WayOut | None
     ) -> tuple[Ingest | None, Sinks | None, StatusServer | None]:
+        # Their servers take a quarter of the start of commands that only read rules.
+        from pipeline.ingest.ingest import Ingest  # noqa: PLC0415
+        from pipeline.ingest.status import StatusServer  # noqa: PLC0415
+
         log, settings = self._backbone.log, self.settings
         sinks = None
         if log is not None and "sink" in self.rooms:

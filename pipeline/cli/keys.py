@@ -83,7 +83,7 @@ def keys_revoke(key_id: str, data: Path) -> None:
 
 
 def _key_store(data: Path) -> Any:
-    from pipeline.ingest import KeyStore
+    from pipeline.ingest.keys import KeyStore
     from pipeline.settings import Settings
     from pipeline.stream.sqlite import wall_clock_ms
 

@@ -6,29 +6,28 @@ of the environment, TLS verified. URLs and headers hold secrets, so no error or 
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import msgspec
 
 from pipeline import __version__
-from pipeline.errors import MessageError, RetryableError
+from pipeline.errors import RetryableError
 from pipeline.model.http import Call
 from pipeline.rulebook.connections.tls import TlsConfig, tls_context
-from pipeline.sink.connections import connections, request_of
 from pipeline.sink.settings import SinkSettings
 from pipeline.sink.transport import DELIVERED, Result, Verdict
+
+if TYPE_CHECKING:
+    from pipeline.sink.http_client.exchange import Exchange
 
 USER_AGENT = f"funicular/{__version__}"
 RESPONSE_SHOWN_BYTES = 1_024  # how much of it a dead letter shows
 EPOCH_FROM = 1_000_000_000  # A reset past this is a date in epoch seconds (GitHub's way).
 SECRET_LENGTH_MIN = 6  # Shorter values would blot out ordinary words.
 _decode_body = msgspec.json.Decoder().decode
-_DEFAULTS = {"user-agent": USER_AGENT, "accept": "*/*", "accept-encoding": "identity"}
 TIMED_OUT = 408
 GONE = 410
 TOO_MANY = 429
@@ -62,9 +61,6 @@ class Caller:
 
     `settings` say where it may connect to, by default to public addresses alone, and how much of
     an answer it reads. `tls` is for certificates of one's own; None: the public authorities.
-    It stands on aiohttp: measured in this very use (`tests/bench/http_sink.py`, 8 calls under
-    way, medians of alternating runs), CPU of a request is 100 us; on httpx's bare transport it was
-    340 us.
     """
 
     def __init__(
@@ -77,19 +73,22 @@ class Caller:
         self._timeout_s = timeout_s
         self._settings = settings or SinkSettings()
         self._tls = tls
-        self._session: aiohttp.ClientSession | None = None
+        self._exchange: Exchange | None = None
 
     async def open(self) -> None:
         """Read the certificates; connects to nothing yet. RetryableError: they cannot be used."""
-        if self._session is None:
+        if self._exchange is None:
+            # Its library takes a quarter of the start of commands that make no request.
+            from pipeline.sink.http_client.exchange import Exchange  # noqa: PLC0415
+
             context = None if self._tls is None else tls_context(self._tls)
-            self._session = connections(self._settings.outward, context)
+            self._exchange = Exchange(self._settings, context, self._timeout_s)
 
     async def close(self) -> None:
         """Close all connections; a call under way ends."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            await exchange.close()
 
     async def call(self, call: Call) -> Answer:
         """Make the request and return the answer, whatever its status; opens where it must.
@@ -100,69 +99,9 @@ class Caller:
         MessageError(`bad_request`): the request cannot be made at all. The caller bounds how many
         are under way.
         """
-        request = request_of(call, _DEFAULTS)
         await self.open()
-        assert self._session is not None
-        deadline = asyncio.get_running_loop().time() + self._timeout_s
-        try:
-            async with asyncio.timeout_at(deadline):
-                response = await self._session.request(**request)
-        except TimeoutError:
-            message = f"no answer within {self._timeout_s:g} s"
-            raise UnansweredError(message, code="timeout", uncertain=True) from None
-        except aiohttp.ClientConnectorDNSError as error:
-            raise _unconnected(f"its name is not found: {error.os_error}") from None
-        except aiohttp.ClientConnectorError as error:
-            raise _not_connected(error) from None
-        except (aiohttp.InvalidURL, ValueError, OverflowError):
-            # Their texts may show the header or the address, hence no `from` and no text.
-            message = "the request cannot be made: its address or a header is not valid in HTTP"
-            raise MessageError(message, code="bad_request") from None
-        except aiohttp.ClientError as error:
-            message = f"the connection broke before an answer ({type(error).__name__})"
-            raise UnansweredError(message, code="connection", uncertain=True) from None
-        try:
-            body, whole = await _read(response, deadline, self._settings.answer_bytes_max)
-        finally:
-            response.close()  # gives the connection back where all of the body was read
-        return Answer(
-            status=response.status,
-            headers={name.lower(): value for name, value in response.headers.items()},
-            body=body,
-            warnings=tuple(response.headers.getall("x-warning", ())),
-            whole=whole,
-        )
-
-
-def _not_connected(error: aiohttp.ClientConnectorError) -> UnansweredError:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return _unconnected(f"its certificate is not trusted: {error.certificate_error}")
-    if isinstance(error.os_error, PermissionError):
-        return UnansweredError(str(error.os_error), code=DENIED, uncertain=False)
-    return _unconnected(str(error.os_error))
-
-
-def _unconnected(why: str) -> UnansweredError:
-    return UnansweredError(f"cannot connect: {why}", code="connect", uncertain=False)
-
-
-async def _read(
-    response: aiohttp.ClientResponse, deadline: float, bytes_max: int
-) -> tuple[bytes, bool]:
-    """Return the body, and whether it is all of it."""
-    content = response.content
-    if content.is_eof() and not content.total_bytes:
-        return b"", True
-    body = bytearray()
-    try:
-        async with asyncio.timeout_at(deadline):
-            async for chunk in content.iter_any():
-                body += chunk
-                if len(body) > bytes_max:
-                    return bytes(body[:bytes_max]), False
-    except (TimeoutError, aiohttp.ClientError):
-        return bytes(body), False  # The status counts; what there is of the body is shown.
-    return bytes(body), True
+        assert self._exchange is not None
+        return await self._exchange.call(call)
 
 
 def judge(

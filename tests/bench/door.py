@@ -25,7 +25,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from pipeline.ingest import Ingest, IngestSettings, time_ordered_ids
+from pipeline.ingest.ids import time_ordered_ids
+from pipeline.ingest.ingest import Ingest
+from pipeline.ingest.settings import IngestSettings
 from pipeline.integrations.dialect import dialects
 from pipeline.metrics import Registry
 from pipeline.model.http import Request

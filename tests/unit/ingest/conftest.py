@@ -13,15 +13,17 @@ import orjson
 import pytest
 
 from pipeline.errors import MessageError
-from pipeline.ingest import Ingest, IngestSettings, KeyStore
 from pipeline.ingest.access import Access
 from pipeline.ingest.api import Api
 from pipeline.ingest.applications import Applications
 from pipeline.ingest.door import Door
+from pipeline.ingest.ingest import Ingest
+from pipeline.ingest.keys import KeyStore
 from pipeline.ingest.network_queues import NetworkQueues
 from pipeline.ingest.owner import Owners
 from pipeline.ingest.replies import Replies
 from pipeline.ingest.reports import Reports
+from pipeline.ingest.settings import IngestSettings
 from pipeline.ingest.ttn_v2_door import TtnV2Speech
 from pipeline.ingest.tts_v3_door import TtsV3Speech
 from pipeline.ingest.waiting import Waiting

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.ingest import time_ordered_ids
+from pipeline.ingest.ids import time_ordered_ids
 
 
 def test_ids_grow_with_the_clock_standing_back_and_forth() -> None:

@@ -10,7 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from pipeline.errors import UsageError
-from pipeline.ingest import KeyStore, keys
+from pipeline.ingest import keys
+from pipeline.ingest.keys import KeyStore
 
 
 class Clock:

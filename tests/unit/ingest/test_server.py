@@ -17,7 +17,7 @@ import uvloop
 from structlog.testing import capture_logs
 
 from pipeline.errors import UsageError
-from pipeline.ingest import Ingest
+from pipeline.ingest.ingest import Ingest
 from pipeline.model.reply import Reply
 from pipeline.topics import DEVICE_EVENTS
 

@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from pipeline.ingest import time_ordered_ids
+from pipeline.ingest.ids import time_ordered_ids
 from pipeline.model.delivery import Delivery
 from pipeline.model.record import derive_id
 from pipeline.rehearse.bench_result import BenchResult, lines, percentiles

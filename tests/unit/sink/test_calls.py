@@ -133,8 +133,8 @@ def test_timeouts_leave_no_connection_behind() -> None:
         for _ in range(3):
             with pytest.raises(UnansweredError):
                 await caller.call(Call(server.url + "/x"))
-        assert caller._session is not None
-        assert not caller._session.connector._acquired  # type: ignore[union-attr]
+        assert caller._exchange is not None
+        assert not caller._exchange._session.connector._acquired  # type: ignore[union-attr]
         assert (await caller.call(Call(server.url + "/x"))).status == 200
 
     calling(test, timeout_s=0.1)
@@ -358,7 +358,7 @@ def test_the_address_is_checked_that_is_connected_to(monkeypatch: pytest.MonkeyP
         assert len(server.heard) == 1
 
     lookup = names("127.0.0.1", "169.254.169.254")
-    monkeypatch.setattr("pipeline.sink.connections.socket.getaddrinfo", lookup)
+    monkeypatch.setattr("pipeline.sink.http_client.connections.socket.getaddrinfo", lookup)
     calling(test)
 
 
@@ -374,7 +374,7 @@ def test_a_name_with_several_denied_addresses(monkeypatch: pytest.MonkeyPatch) -
             await caller.call(Call("http://two.example/"))
         assert caught.value.code == "address_denied"
 
-    monkeypatch.setattr("pipeline.sink.connections.socket.getaddrinfo", getaddrinfo)
+    monkeypatch.setattr("pipeline.sink.http_client.connections.socket.getaddrinfo", getaddrinfo)
     calling(test)
 
 
@@ -417,7 +417,7 @@ def test_a_name_that_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
         assert caught.value.code == "connect"
 
     lookup = names(socket.gaierror(-2, "Name or service not known"))
-    monkeypatch.setattr("pipeline.sink.connections.socket.getaddrinfo", lookup)
+    monkeypatch.setattr("pipeline.sink.http_client.connections.socket.getaddrinfo", lookup)
     calling(test)
 
 
@@ -450,7 +450,7 @@ def test_a_silent_name_server_holds_up_its_own_destination_alone(
             for one in stuck:
                 await one.close()
 
-    monkeypatch.setattr("pipeline.sink.connections.socket.getaddrinfo", getaddrinfo)
+    monkeypatch.setattr("pipeline.sink.http_client.connections.socket.getaddrinfo", getaddrinfo)
     calling(test)
 
 
