@@ -36,8 +36,8 @@ lint: $(VENV)/.dev  ## Run what CI runs before the tests: format, lint, types, i
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev  ## Measure; figures are ratios and medians, see tests/bench.
-	@for bench in script_engines codecs expression route log door main_job growth; do echo "== $$bench"; $(BIN)/python -m tests.bench.$$bench || exit 1; done
+bench: bench-peers  ## Measure: beside peers, then the parts; figures are ratios and medians.
+	@for bench in script_engines codecs expression route log door main_job growth start; do echo "== $$bench"; $(BIN)/python -m tests.bench.$$bench || exit 1; done
 
 bench-peers: $(VENV)/.dev  ## Beside Faust, Quix Streams, Kafka Streams and Bento; ARGS="--runs 3 --peers quix".
 	$(BIN)/python -m tests.bench.compare $(ARGS)

@@ -1,10 +1,12 @@
 """How many uplinks a second one ingest process takes, and what CPU a request costs.
 
-    python tests/bench/door.py [--seconds 5] [--connections 64] [--log sqlite]
+    python -m tests.bench.door [--seconds 5] [--connections 64] [--log sqlite|kafka] [--rate 7000]
 
 A real TTN v2 uplink, sent by `wrk` where it is installed (its own process, so that the figures
 of CPU are the server's alone), else by a client in a child process. The log is one that keeps
-nothing, so that the door alone is measured; `--log sqlite` takes the embedded one.
+nothing, so that the door alone is measured; `--log sqlite` takes the embedded one, `kafka` a
+broker of its own. With `--rate` each connection pauses between its requests, so that about so
+many come in all: what an answer takes when the door is not flooded. Needs `wrk`.
 """
 
 from __future__ import annotations
@@ -23,8 +25,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 from pipeline.ingest.ids import time_ordered_ids
 from pipeline.ingest.ingest import Ingest
 from pipeline.ingest.settings import IngestSettings
@@ -34,6 +34,7 @@ from pipeline.model.http import Request
 from pipeline.model.record import Outgoing, Record
 from pipeline.ports import Holder
 from pipeline.rulebook.book import Authentication, Rulebook
+from pipeline.topics import UPLINK_RECEIVED
 from tests.made_integration import made_integration
 
 PATH = "/in/bench/ttn"
@@ -104,13 +105,19 @@ def cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-async def by_wrk(url: str, request: Request, seconds: int, connections: int) -> int:
+async def by_wrk(
+    url: str, request: Request, seconds: int, connections: int, rate: float = 0
+) -> int:
     """Drive with `wrk`; return how many requests were answered 2xx."""
     quoted = "".join(f"\\{byte:03d}" for byte in request.body)
     script = f'wrk.method="POST"\nwrk.body="{quoted}"\nwrk.headers["Authorization"]='
     script += '"key-of-the-bench"\n'
     for name, value in request.headers.items():
         script += f'wrk.headers["{name}"]="{value}"\n'
+    if rate:
+        # Whole milliseconds are all that it takes.
+        pause_ms = connections * 1_000 / rate
+        script += f"function delay() return math.floor({pause_ms} + math.random()) end\n"
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(script)
         file.flush()
@@ -158,6 +165,21 @@ async def by_child(port: int, request: Request, seconds: int, connections: int) 
     return int(count)
 
 
+async def on_kafka(stack: contextlib.ExitStack, books: Mapping[str, Rulebook]) -> Any:
+    """Return a log on a broker of its own, with the topics that there are."""
+    from pipeline.stream.kafka_log import KafkaLog
+    from pipeline.stream.kafka_settings import KafkaSettings
+    from pipeline.stream.kafka_topics import create, plan
+    from tests.kafka.brokers import Brokers
+
+    brokers = stack.enter_context(Brokers.start(1))
+    kafka = KafkaSettings(bootstrap=brokers.bootstrap)
+    await asyncio.to_thread(create, kafka, plan(kafka, books.values()))
+    log = KafkaLog(kafka)
+    await log.start([UPLINK_RECEIVED])
+    return log
+
+
 async def bench(arguments: argparse.Namespace) -> None:
     with contextlib.ExitStack() as stack:
         log: Any = Nothing()
@@ -169,6 +191,8 @@ async def bench(arguments: argparse.Namespace) -> None:
             opened = SqliteLog.open(folder / "log.db", LogSettings(), Registry(), now_ms)
             log = stack.enter_context(opened)
         books = {"bench": rulebook()}
+        if arguments.log == "kafka":
+            log = await on_kafka(stack, books)
         ingest = Ingest(
             log,
             lambda: books,
@@ -183,11 +207,15 @@ async def bench(arguments: argparse.Namespace) -> None:
         settings = (sample, arguments.seconds, arguments.connections)
         used, began = cpu_s(), time.perf_counter()
         if shutil.which("wrk"):
-            count = await by_wrk(ingest.address + PATH, *settings)
+            count = await by_wrk(ingest.address + PATH, *settings, arguments.rate)
+        elif arguments.rate:
+            sys.exit("--rate needs wrk")
         else:
             count = await by_child(ingest.port, *settings)
         took, used = time.perf_counter() - began, cpu_s() - used
         await ingest.stop()
+        if arguments.log == "kafka":
+            await log.close()
     if not count:
         sys.exit("not every request was answered 2xx")
     say(f"{len(sample.body)} bytes an uplink, {arguments.connections} connections")
@@ -198,7 +226,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--log", choices=["nothing", "sqlite"], default="nothing")
+    parser.add_argument("--log", choices=["nothing", "sqlite", "kafka"], default="nothing")
+    parser.add_argument("--rate", type=float, default=0, help="requests a second, about")
     parser.add_argument("--folder", help="where the embedded log's file is made")
     parser.add_argument("--loop", choices=["uvloop", "asyncio"], default="uvloop")
     arguments = parser.parse_args()
