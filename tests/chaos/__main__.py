@@ -147,6 +147,8 @@ async def run_cluster(
                     + "".join(f"\n  {each}" for each in row.complaints)
                 )
             broken = await close(crew, rows)
+        if broken:
+            brokers.keep_logs(folder)
     if broken:
         say(f"kept for a look: {folder}")
     else:

@@ -33,7 +33,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 ROOT = Path(__file__).parents[2]
 POM = ROOT / "deploy/kafka/pom.xml"
 CACHE = ROOT / ".kafka"
-IMAGE = os.environ.get("FUNICULAR_TEST_KAFKA_IMAGE", "apache/kafka:4.1.0")
+IMAGE = os.environ.get("FUNICULAR_TEST_KAFKA_IMAGE", "apache/kafka:4.1.2")
 CLUSTER_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 UP_S = 60.0
 # Less than a test may take: where no registry answers, the jars are next.
@@ -119,6 +119,11 @@ class Brokers:
             time.sleep(0.05)
         message = f"{wanted} brokers were not up after {UP_S:.0f} s at {self.bootstrap}"
         raise TimeoutError(message)
+
+    def keep_logs(self, folder: Path) -> None:
+        """Copy what the brokers said there, for a look at it; containers keep theirs."""
+        for log in self._folder.glob("node-*/broker.log") if self._folder is not None else ():
+            shutil.copy(log, folder / f"{log.parent.name}.log")
 
     def admin(self) -> AdminClient:
         """Return an admin client."""
