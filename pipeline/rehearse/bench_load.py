@@ -28,6 +28,10 @@ TELL_EVERY_S = 0.25
 ANSWER_TIMEOUT_S = 30.0
 RECONNECT_AFTER_S = 0.1
 LATENCY_MAX_MS = 600_000
+WARM_UP_S = 2.0
+"""Of the times of answers, and from door to sink, these seconds are left out, where there are three
+times as many: script processes start in them, and on Kafka the stages join their groups.
+"""
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -67,6 +71,11 @@ class Load(msgspec.Struct, frozen=True):
     connections: int
 
 
+def warm_up_s(load: Load) -> float:
+    """Return the first seconds of a load of which no time counts."""
+    return WARM_UP_S if load.seconds >= 3 * WARM_UP_S else 0.0
+
+
 class Told(msgspec.Struct, frozen=True):
     """What has become of it so far. `answers` counts by status; 0: no answer. The last line has
     also `waits_ms`, how many answers took as many milliseconds, and this process's CPU time.
@@ -95,13 +104,14 @@ class Sender:
         self._load = load
         self._rate = load.rate / len(load.sources)
         self._streams = [_Stream(load, source) for source in load.sources]
-        self._began = 0.0
+        self._began = self._counted_from = 0.0
         self._answers: Counter[int] = Counter()
         self._waits_ms: Counter[int] = Counter()
 
     async def run(self) -> None:
         """Return when the time is over and each request has its answer, or none in time."""
         self._began = time.perf_counter()
+        self._counted_from = self._began + warm_up_s(self._load)
         telling = asyncio.create_task(self._tell())
         # Each source has its own connections: one whose answers take their time holds up no other.
         each = [stream for stream in self._streams for _ in range(self._load.connections)]
@@ -122,8 +132,9 @@ class Sender:
                 while due is not None:
                     writer.write(next(stream.requests))
                     self._answers[await asyncio.wait_for(_status(reader), ANSWER_TIMEOUT_S)] += 1
-                    wait_ms = round((time.perf_counter() - due) * 1_000)
-                    self._waits_ms[min(wait_ms, LATENCY_MAX_MS)] += 1
+                    if due >= self._counted_from:
+                        wait_ms = round((time.perf_counter() - due) * 1_000)
+                        self._waits_ms[min(wait_ms, LATENCY_MAX_MS)] += 1
                     due = await self._turn(stream)
             except (OSError, EOFError, TimeoutError, ValueError):
                 self._answers[0] += 1

@@ -20,7 +20,7 @@ import msgspec
 from pipeline import __version__, topics
 from pipeline.errors import RetryableError
 from pipeline.metrics import Registry
-from pipeline.rehearse.bench_load import Load, Told
+from pipeline.rehearse.bench_load import Load, Told, warm_up_s
 from pipeline.rehearse.bench_result import BenchResult, percentiles
 from pipeline.rehearse.bench_sink import Counted
 
@@ -29,9 +29,6 @@ QUIET_S = 1.5
 """So long nothing must move until it is taken for done: gauges of what waits are a second old."""
 QUIET_LONG_S = 5.0
 """The same where something seems to wait: on Kafka the marks of transactions count as records."""
-WARM_UP_S = 1.0
-"""Of the time from door to sink the first second is left out, where there are three: script
-processes start in it."""
 LINE_BYTES_MAX = 16 << 20
 
 _WORKED_OFF = {topics.UPLINK_RECEIVED, topics.DEVICE_EVENTS, topics.DOWNLINK_REQUESTED}
@@ -103,8 +100,7 @@ class Bench:
 
     def _start(self) -> None:
         self._began = self._moved = time.perf_counter()
-        if self._load.seconds >= 3 * WARM_UP_S:
-            self._counted.since_ms += round(WARM_UP_S * 1_000)
+        self._counted.since_ms += round(warm_up_s(self._load) * 1_000)
 
     async def _follow(self, hearing: asyncio.Task[None], show: Callable[[Progress], None]) -> bool:
         """Look until all is done; False: it took too long."""
