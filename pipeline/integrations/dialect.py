@@ -14,7 +14,6 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 from urllib.parse import quote
 
 import msgspec
-from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import MessageError
 from pipeline.model.downlink import Downlink
@@ -22,15 +21,14 @@ from pipeline.model.http import Call, Request, Response
 from pipeline.model.mqtt import Publication
 from pipeline.model.reply import Reply
 from pipeline.model.uplink import Link, Uplink
+from pipeline.part import Part
 from pipeline.scan import defined
 
 DEVICE_NAME_LENGTH_MAX = 255  # names are parts of keys, paths and file names
 
 
-class Options(BaseModel):
+class Options(Part):
     """What a user may set under `options:` of an integration; each dialect has its own subclass."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Dialect(Protocol):

@@ -21,9 +21,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     WithJsonSchema,
     model_validator,
@@ -31,6 +29,7 @@ from pydantic import (
 
 from pipeline.model.downlink import Priority, QueueMode, State
 from pipeline.model.event import Scope
+from pipeline.part import Part
 from pipeline.rehearse.harness import Mood
 from pipeline.rehearse.payload import hex_bytes
 from pipeline.rehearse.services import CallEnd
@@ -92,11 +91,7 @@ ANSWERS_MAX = 1_000
 """Of one service in one test."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class DeviceConfig(_Part):
+class DeviceConfig(Part):
     """The device under test. With `integration` it has been heard there: it can be reached.
 
     `merge` goes into the request by which it was heard, as in `uplink`.
@@ -111,7 +106,7 @@ class DeviceConfig(_Part):
     merge: Json = {}
 
 
-class ServiceAnswerConfig(_Part):
+class ServiceAnswerConfig(Part):
     """What a service answers to a request of `remote_call`: a `status`, and a `body`, text as it
     is, anything else as JSON; `after` so long. `is_away` true: it cannot be reached.
     """
@@ -140,7 +135,7 @@ Answers = Annotated[
 """One answer, or a list of them."""
 
 
-class GivenConfig(_Part):
+class GivenConfig(Part):
     """What is there before the test begins; no chain has seen it.
 
     `services`: by the sink that leads there, what is answered to `remote_call`; several answers
@@ -153,7 +148,7 @@ class GivenConfig(_Part):
     services: dict[str, Answers] = {}
 
 
-class UplinkConfig(_Part):
+class UplinkConfig(Part):
     """A request at an integration's door: its dialect's sample, or a `body`.
 
     Of a sample: `device` (its name in Funicular) or `device_id` (the network server's), `bytes`,
@@ -196,7 +191,7 @@ class UplinkConfig(_Part):
         return self.body is not None or self.body_bytes is not None or self.method == "GET"
 
 
-class MessageConfig(_Part):
+class MessageConfig(Part):
     """A message of a device, straight into the chains: no door, no converter."""
 
     device: str | None = None
@@ -212,7 +207,7 @@ class MessageConfig(_Part):
     metadata: Json = {}
 
 
-class AttributesConfig(_Part):
+class AttributesConfig(Part):
     """An application changes attributes, by the API."""
 
     device: str | None = None
@@ -227,7 +222,7 @@ class AttributesConfig(_Part):
         return self
 
 
-class DownlinkConfig(_Part):
+class DownlinkConfig(Part):
     """An application asks for a downlink, by the API."""
 
     device: str | None = None
@@ -253,7 +248,7 @@ STEPS = (
 )  # fmt: skip
 
 
-class StepConfig(_Part):
+class StepConfig(Part):
     """One step of `when`: exactly one of these.
 
     `again`: the network server repeats its last request. `cancel`: an application takes back all
@@ -283,7 +278,7 @@ class StepConfig(_Part):
         return next(name for name in STEPS if getattr(self, name) is not None)
 
 
-class ExpectedDownlink(_Part):
+class ExpectedDownlink(Part):
     """A downlink, and where its life stands. `request` is what the network server gets: its
     `method`, `url` (without its query) and `json`.
     """
@@ -305,7 +300,7 @@ class ExpectedDownlink(_Part):
     request: Json | None = None
 
 
-class ExpectedDelivery(_Part):
+class ExpectedDelivery(Part):
     """A message to a sink."""
 
     to: str | None = None
@@ -313,7 +308,7 @@ class ExpectedDelivery(_Part):
     body: Any = None
 
 
-class ExpectedCall(_Part):
+class ExpectedCall(Part):
     """A request of `remote_call`: the `body` that the chain made, how it `ended` (null: it still
     waits), and how many `tries` it took.
     """
@@ -325,7 +320,7 @@ class ExpectedCall(_Part):
     tries: int | None = None
 
 
-class ExpectedDeadLetter(_Part):
+class ExpectedDeadLetter(Part):
     """A record that could not be handled."""
 
     stage: str | None = None
@@ -334,7 +329,7 @@ class ExpectedDeadLetter(_Part):
     detail: Json | None = None
 
 
-class ExpectedAnswer(_Part):
+class ExpectedAnswer(Part):
     """What the network server's request was answered with."""
 
     status: int | None = None
@@ -343,7 +338,7 @@ class ExpectedAnswer(_Part):
     bytes: Bytes | None = None
 
 
-class ExpectedLog(_Part):
+class ExpectedLog(Part):
     """What a `log` node said."""
 
     level: str | None = None
@@ -353,7 +348,7 @@ class ExpectedLog(_Part):
     node: str | None = None
 
 
-class ThenConfig(_Part):
+class ThenConfig(Part):
     """What must be there after all steps. Lists are whole and in order, maps are parts; of a
     `message` a part is enough.
 
@@ -379,7 +374,7 @@ class ThenConfig(_Part):
         return self
 
 
-class ChainTestConfig(_Part):
+class ChainTestConfig(Part):
     """One test: given this, when that, then this."""
 
     name: str = Field(min_length=1, description="what the test proves, in a few words")
@@ -390,7 +385,7 @@ class ChainTestConfig(_Part):
     then: ThenConfig = Field(description="what must come out, as `downlinks: […]`")
 
 
-class ChainTestsConfig(_Part):
+class ChainTestsConfig(Part):
     """A file of tests. `given` is for those that have none of their own; `chains`: only these
     run, instead of all.
     """

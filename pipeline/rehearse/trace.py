@@ -16,12 +16,12 @@ import msgspec
 from pipeline.errors import ExpressionError, MessageError, ScriptError
 from pipeline.expression import Expression, Value
 from pipeline.model.event import DeviceMessage
+from pipeline.part import Part
 from pipeline.ports import ScriptCall, ScriptPort
 from pipeline.rehearse.evaluation import Evaluation, evaluation_of
 from pipeline.rehearse.step_changes import Before, Change, changes_since
 from pipeline.rehearse.watched import Apply, By, watched
 from pipeline.route.chain import Step as ChainStep
-from pipeline.route.fields import Part
 from pipeline.route.message import time_text
 from pipeline.route.node import FAILURE, Node, Outcome
 from pipeline.route.scripts import Deferred

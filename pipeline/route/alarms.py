@@ -14,8 +14,9 @@ from pydantic import AfterValidator
 
 from pipeline.errors import MessageError
 from pipeline.expression import Value
+from pipeline.part import Part
 from pipeline.ports import DeviceState
-from pipeline.route.fields import FieldFault, Part, TemplateText
+from pipeline.route.fields import FieldFault, TemplateText
 from pipeline.route.message import time_text
 from pipeline.route.storable import size_of
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from pydantic import Field, SerializeAsAny
 
+from pipeline.part import Part
 from pipeline.ports import Script
-from pipeline.route.fields import Names, Part
+from pipeline.route.fields import Names
 from pipeline.route.message import ATTRIBUTES_UPDATED
 from pipeline.route.node import FAILURE, STOP, THEN, Node
 

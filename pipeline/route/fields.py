@@ -11,9 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainValidator,
     WithJsonSchema,
@@ -79,12 +77,6 @@ class FieldFault(ValueError):  # noqa: N818 - as `errors.Fault` and `ExpressionF
         self.path = path
         self.suggestion = suggestion
         self.offset = offset
-
-
-class Part(BaseModel):
-    """A mapping inside a node: frozen, and no keys but its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
 def _from(fault: ExpressionFault) -> FieldFault:

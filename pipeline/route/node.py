@@ -21,8 +21,9 @@ from pydantic import Field
 from pipeline.errors import MessageError
 from pipeline.expression import Expression, Value
 from pipeline.model.event import DeviceMessage
+from pipeline.part import Part
 from pipeline.ports import Script
-from pipeline.route.fields import NodeName, Part, Target
+from pipeline.route.fields import NodeName, Target
 from pipeline.rulebook.catalogue import Known, Problem
 from pipeline.scan import defined
 

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator
 
 from pipeline.errors import Fault
+from pipeline.part import Part
 from pipeline.ports import Operation, Script
 from pipeline.rulebook.book import ChainEntry, Converter, Described, Integration, SinkEntry
 from pipeline.rulebook.catalogue import Catalogue, Known, Problem, suggest
@@ -35,10 +36,8 @@ def _name(value: str) -> str:
     return value
 
 
-class FolderConfig(BaseModel):
+class FolderConfig(Part):
     """What a user writes in `funicular.yaml`; all of it may be left out."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     tenant: Annotated[str, AfterValidator(_name)] = "default"
     defaults: IntegrationDefaults = IntegrationDefaults()

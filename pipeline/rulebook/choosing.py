@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from fnmatch import translate
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from pipeline.part import Part
 from pipeline.rulebook.book import Chosen, Described, Integration, Pattern, Rulebook
 from pipeline.rulebook.catalogue import Known, Problem, suggest
 
@@ -28,12 +29,10 @@ CHOICES_MAX = 500
 _Glob = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class DevicesConfig(BaseModel):
+class DevicesConfig(Part):
     """Which devices: `*` is any text, `?` one character, `[ab]` one of these; upper and lower case
     are the same, but in `device`. All that is given must fit.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     device: Annotated[_Glob | None, Field(description="the device's name")] = None
     dev_eui: _Glob | None = None

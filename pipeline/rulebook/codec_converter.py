@@ -11,9 +11,10 @@ from posixpath import dirname
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from pipeline.errors import MessageError
+from pipeline.part import Part
 from pipeline.ports import Script
 from pipeline.rulebook.book import Converter, Example, Routine
 from pipeline.rulebook.catalogue import Problem, suggest
@@ -28,18 +29,14 @@ _ROUTINES: Mapping[str, Routine] = {
 }
 
 
-class ExamplesConfig(BaseModel):
+class ExamplesConfig(Part):
     """Examples of one way of the codec."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     examples: list[ExampleConfig] = []
 
 
-class CodecConverterConfig(BaseModel):
+class CodecConverterConfig(Part):
     """What stands beside a codec's own keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     codec: str
     contract: Literal["lorawan", "thingsboard"] | None = None

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from posixpath import dirname, join, normpath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from pipeline.part import Part
 from pipeline.ports import Contract, Operation, Script
 from pipeline.rulebook.book import Converter, Example, Routine
 from pipeline.rulebook.catalogue import Problem, suggest
@@ -45,11 +46,7 @@ FUNCTIONS: Mapping[tuple[str, Operation], tuple[str, ...]] = {
 }
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class RoutineConfig(_Part):
+class RoutineConfig(Part):
     """One way of the codec: the script's file beside this one, and examples."""
 
     fileName: Annotated[  # noqa: N815
@@ -58,7 +55,7 @@ class RoutineConfig(_Part):
     examples: list[ExampleConfig] = []
 
 
-class ConverterConfig(_Part):
+class ConverterConfig(Part):
     """What a user writes in `converters/<vendor>/<model>.yaml`."""
 
     contract: Literal["lorawan", "thingsboard"] | None = None

@@ -6,17 +6,16 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from pipeline.part import Part
 from pipeline.ports import Contract
 from pipeline.rulebook.book import Routine
 from pipeline.rulebook.catalogue import Problem
 
 
-class ExampleConfig(BaseModel):
+class ExampleConfig(Part):
     """One example. `normalizedOutput` is what the script's `normalizeUplink` must give."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     description: str = ""
     input: Annotated[dict[str, Any], Field(description="what goes into the script")]

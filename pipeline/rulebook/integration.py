@@ -8,9 +8,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     SecretStr,
@@ -19,6 +17,7 @@ from pydantic import (
 )
 
 from pipeline.integrations.dialect import HTTP, Asynchronous, Dialect
+from pipeline.part import Part
 from pipeline.rulebook.book import Authentication, Integration
 from pipeline.rulebook.catalogue import Catalogue, Known, Problem, suggest
 from pipeline.rulebook.choosing import CHOICES_MAX, ChoiceConfig, choices_of
@@ -45,11 +44,7 @@ Secret = Annotated[SecretStr, Field(min_length=1)]
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class HeaderConfig(_Part):
+class HeaderConfig(Part):
     """`{header: X-Api-Key, value: …}`."""
 
     header: HeaderName
@@ -60,7 +55,7 @@ class HeaderConfig(_Part):
         return Authentication("header", self.header.lower(), self.value.get_secret_value())
 
 
-class QueryConfig(_Part):
+class QueryConfig(Part):
     """`{query: key, value: …}`."""
 
     query: Annotated[str, Field(min_length=1, max_length=64)]
@@ -71,7 +66,7 @@ class QueryConfig(_Part):
         return Authentication("query", self.query, self.value.get_secret_value())
 
 
-class BearerConfig(_Part):
+class BearerConfig(Part):
     """`{bearer: …}`."""
 
     bearer: Secret
@@ -81,14 +76,14 @@ class BearerConfig(_Part):
         return Authentication("bearer", "", self.bearer.get_secret_value())
 
 
-class UserConfig(_Part):
+class UserConfig(Part):
     """`{user: …, password: …}`."""
 
     user: Annotated[str, StringConstraints(pattern=r"^[^:]+$")]
     password: Secret
 
 
-class BasicConfig(_Part):
+class BasicConfig(Part):
     """`{basic: {user: …, password: …}}`."""
 
     basic: UserConfig
@@ -129,7 +124,7 @@ AuthenticationConfig = Annotated[
 ]
 
 
-class IntegrationDefaults(_Part):
+class IntegrationDefaults(Part):
     """What `funicular.yaml` may say once for all integrations, under `defaults:`."""
 
     unanswered: Literal["requeue", "fail"] = "requeue"
@@ -139,7 +134,7 @@ class IntegrationDefaults(_Part):
     metadata: dict[str, Any] = {}
 
 
-class IntegrationConfig(_Part):
+class IntegrationConfig(Part):
     """What a user writes in `integrations/<name>.yaml`."""
 
     dialect: Annotated[str, Field(description="the network server's way of speaking")]

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from pipeline.part import Part
 from pipeline.rulebook.catalogue import Problem, suggest
 from pipeline.rulebook.validation import validate
 
@@ -65,10 +66,8 @@ _RULES: Mapping[Kind, _Rules] = {
 }
 
 
-class VariableConfig(BaseModel):
+class VariableConfig(Part):
     """What a user fills in. Without a `default` it must be given, unless it is `optional`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     description: str = Field(min_length=1, max_length=1_000)
     secret: bool = False
@@ -76,7 +75,7 @@ class VariableConfig(BaseModel):
     optional: bool = False
 
 
-class TemplateConfig(BaseModel):
+class TemplateConfig(Part):
     """A service that needs a few values of each user alone: `templates/<service>.yaml`.
 
     ```yaml
@@ -96,8 +95,6 @@ class TemplateConfig(BaseModel):
     expression. A header of a sink whose value is empty is left out, and any field of an
     integration.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     name: str = Field(min_length=1, max_length=200)
     description: str = Field(min_length=1, max_length=1_000)

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 from uritemplate import URITemplate
 
+from pipeline.part import Part
 from pipeline.rulebook.catalogue import Problem
 from pipeline.rulebook.template import ServiceTemplate, VariableConfig, without_empty_headers
 from pipeline.rulebook.validation import validate
@@ -35,11 +36,9 @@ def _hyphens(name: str) -> str:
     return name.replace("_", "-")
 
 
-class _Part(BaseModel):
+class _Part(Part):
     # What The Things Stack adds to its format some day is passed over, as it does itself.
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", hide_input_in_errors=True, alias_generator=_hyphens
-    )
+    model_config = ConfigDict(extra="ignore", alias_generator=_hyphens)
 
 
 class FieldConfig(_Part):

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 from pipeline.errors import MessageError, RetryableError
 from pipeline.model.delivery import Delivery
+from pipeline.part import Part
 from pipeline.rulebook.connections.tls import TlsConfig, tls_context
 from pipeline.sink.amqp_body import not_kept
 from pipeline.sink.batches import in_order, make_all, merge, too_large
@@ -37,7 +38,7 @@ MESSAGE_BYTES_MAX = 134_217_728  # RabbitMQ's own default (`max_message_size`)
 _SHORT = Annotated[str, Field(max_length=NAME_BYTES_MAX)]
 
 
-class AmqpConfig(BaseModel):
+class AmqpConfig(Part):
     """An exchange of RabbitMQ: `sinks/<name>.yaml`.
 
     ```yaml
@@ -57,8 +58,6 @@ class AmqpConfig(BaseModel):
     timeout: 10s                # for it
     ```
     """  # noqa: E501 - an address is one line
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: SecretStr = Field(max_length=4_096)
     tls: TlsConfig | None = None

@@ -15,11 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from pipeline.errors import RetryableError
 from pipeline.integrations.document import rfc3339
 from pipeline.model.delivery import Delivery
+from pipeline.part import Part
 from pipeline.sink.batches import make_all
 from pipeline.sink.lines import line_of
 from pipeline.sink.retry import ByteCount, RetryConfig, Seconds
@@ -34,17 +35,15 @@ _STAMP = "%Y%m%dT%H%M%S%f"
 _STAMP_PATTERN = "[0-9]" * 8 + "T" + "[0-9]" * 12
 
 
-class RotateConfig(BaseModel):
+class RotateConfig(Part):
     """When a new file is begun: `rotate:`. The old one gets the time into its name."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     bytes: ByteCount = Field(default=100_000_000, ge=1_000)
     every: Seconds | None = Field(default=None, ge=1)
     keep: int = Field(default=10, ge=0, le=10_000)
 
 
-class FileConfig(BaseModel):
+class FileConfig(Part):
     """A file of JSON lines: `sinks/<name>.yaml`.
 
     ```yaml
@@ -57,8 +56,6 @@ class FileConfig(BaseModel):
     batch: 1000                 # lines of one write and one sync to disk
     ```
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     path: str = Field(min_length=1, max_length=4_096, pattern=r"^[^\x00]*[^/\x00]$")
     rotate: RotateConfig = Field(default_factory=RotateConfig)

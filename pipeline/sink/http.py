@@ -12,12 +12,13 @@ from typing import ClassVar, Literal, Self
 from urllib.parse import quote
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 from pipeline.errors import MessageError, RetryableError
 from pipeline.integrations.dialect import path_segment
 from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call
+from pipeline.part import Part
 from pipeline.rulebook.connections.tls import TlsConfig
 from pipeline.sink.batches import one_by_one
 from pipeline.sink.calls import USER_AGENT, Caller, answered, judge, unanswered
@@ -37,7 +38,7 @@ _ID_SAFE = "!#$%&'()*+,/:;=?@[]~"  # visible ASCII that may stand in a header as
 _ABOUT_ALL = frozenset({401, 403, 404, 405, 407, 410})  # these blame no message in particular
 
 
-class HttpConfig(BaseModel):
+class HttpConfig(Part):
     """A web address that takes JSON: `sinks/<name>.yaml`.
 
     ```yaml
@@ -59,8 +60,6 @@ class HttpConfig(BaseModel):
     `whsec_` and base64 of 24 to 64 random bytes, or `whsk_` and base64 of an ed25519 key, whose
     public part the receiver knows. While receivers change over: a list, and all sign.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: str = Field(repr=False, max_length=8_192)
     method: Literal["POST", "PUT", "PATCH"] = "POST"

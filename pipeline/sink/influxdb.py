@@ -15,11 +15,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 from urllib.parse import urlencode
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 from pipeline.errors import MessageError, RetryableError
 from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call
+from pipeline.part import Part
 from pipeline.rulebook.connections.tls import TlsConfig
 from pipeline.sink.batches import make_all, merge, too_large, write_halving
 from pipeline.sink.calls import USER_AGENT, Caller, judge, unanswered
@@ -39,7 +40,7 @@ _MEASUREMENT = str.maketrans({",": r"\,", " ": r"\ ", "\n": " ", "\r": " ", "\t"
 _TEXT = str.maketrans({"\\": r"\\", '"': r"\""})
 
 
-class InfluxdbConfig(BaseModel):
+class InfluxdbConfig(Part):
     """InfluxDB: `sinks/<name>.yaml`.
 
     ```yaml
@@ -62,8 +63,6 @@ class InfluxdbConfig(BaseModel):
     Fields: the telemetry of the whole message, or the body that a chain made; what is nested has
     names with dots.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: str = Field(max_length=4_096)
     tls: TlsConfig | None = None

@@ -12,7 +12,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from pipeline.part import Part
 
 COLUMNS_MAX = 200
 CONTENT_TYPE = "application/vnd.apache.parquet"
@@ -21,12 +23,10 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 63) - 1
 
 
-class ColumnConfig(BaseModel):
+class ColumnConfig(Part):
     """A column of its own: a member of the body (`path`, as `telemetry.temperature`; by default the
     column's name) and its type. A value of another type is null there; it stays in `body`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     type: Literal["double", "int", "bool", "string"]
     path: str = Field(default="", max_length=500)
@@ -35,7 +35,7 @@ class ColumnConfig(BaseModel):
 Columns = Mapping[str, ColumnConfig]
 
 
-class ParquetColumns(BaseModel):
+class ParquetColumns(Part):
     """What a Config has for objects as Parquet."""
 
     columns: dict[str, ColumnConfig] = Field(default_factory=dict, max_length=COLUMNS_MAX)

@@ -15,10 +15,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 from pipeline.errors import MessageError, RetryableError
 from pipeline.model.delivery import Delivery
+from pipeline.part import Part
 from pipeline.rulebook.connections.tls import TlsConfig, tls_context
 from pipeline.sink.batches import make_all, merge, too_large, write_halving
 from pipeline.sink.formats.format import PLAIN, Format
@@ -41,7 +42,7 @@ _TOO_COMPLEX = frozenset({"54000", "54001"})  # a value over a limit: nested too
 Row = tuple[datetime, str, str, str]
 
 
-class PostgresqlConfig(BaseModel):
+class PostgresqlConfig(Part):
     """A table of PostgreSQL or TimescaleDB: `sinks/<name>.yaml`.
 
     ```yaml
@@ -57,8 +58,6 @@ class PostgresqlConfig(BaseModel):
     retry: {first: 1s, factor: 2, max: 1m, jitter: 0.5}
     ```
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: SecretStr = Field(max_length=4_096)
     tls: TlsConfig | None = None

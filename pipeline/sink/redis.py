@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 from pipeline.errors import RetryableError
 from pipeline.model.delivery import Delivery
+from pipeline.part import Part
 from pipeline.rulebook.connections.tls import TlsConfig
 from pipeline.sink.batches import make_all, merge, too_large
 from pipeline.sink.formats.format import PLAIN, Format
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 VALUE_BYTES_MAX = 512 << 20  # the server's own default (`proto-max-bulk-len`)
 
 
-class RedisConfig(BaseModel):
+class RedisConfig(Part):
     """Streams of Redis: `sinks/<name>.yaml`.
 
     ```yaml
@@ -47,8 +48,6 @@ class RedisConfig(BaseModel):
     Fields of an entry: `id`, `device`, `time`, `content_type`, `body`, and with CloudEvents in
     binary mode its attributes as `ce_…`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: SecretStr = Field(max_length=4_096)
     tls: TlsConfig | None = None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+
+from pipeline.part import Part
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
@@ -61,7 +63,7 @@ ByteCount = Annotated[
 ]
 
 
-class RetryConfig(BaseModel):
+class RetryConfig(Part):
     """When a destination that failed is tried again: `retry:` of a sink.
 
     ```yaml
@@ -75,8 +77,6 @@ class RetryConfig(BaseModel):
     Or with a schedule of its own, whose last wait is repeated, in place of the first three:
     `waits: [5s, 5m, 30m, 2h, 5h, 10h]`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     first: Seconds = Field(default=1.0, gt=0, le=86_400)
     max: Seconds = Field(default=300.0, gt=0, le=86_400)

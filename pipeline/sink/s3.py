@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, Self
 from urllib.parse import quote, urlsplit
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 from pipeline.errors import RetryableError
 from pipeline.model.delivery import Delivery
@@ -67,8 +67,6 @@ class S3Config(ParquetColumns):
     'funicular[parquet]'` too) has these as columns, `body` as JSON in text, and those of `columns`:
     `double`, `int`, `bool` or `string` members of the body.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: str = Field(max_length=4_096)
     tls: TlsConfig | None = None

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, Field, SecretStr, model_validator
 
 from pipeline.errors import MessageError, RetryableError
 from pipeline.integrations.dialect import path_segment
 from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call
+from pipeline.part import Part
 from pipeline.rulebook.connections.tls import TlsConfig
 from pipeline.sink.batches import one_by_one, refused
 from pipeline.sink.calls import USER_AGENT, Caller, judge, unanswered
@@ -33,7 +34,7 @@ ATTRIBUTES = "attributes_updated"
 _SCHEMES = {"gateway": ("mqtt", "mqtts"), "device": ("http", "https")}
 
 
-class ThingsboardConfig(BaseModel):
+class ThingsboardConfig(Part):
     """ThingsBoard: `sinks/<name>.yaml`.
 
     ```yaml
@@ -48,8 +49,6 @@ class ThingsboardConfig(BaseModel):
     With `api: device`, `server` is a web address, and `token` that of each device: text with an
     expression, as `${body.metadata.thingsboard_token}`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     api: Literal["gateway", "device"] = "gateway"
     server: str = Field(max_length=4_096)

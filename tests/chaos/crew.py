@@ -162,17 +162,13 @@ class Crew:
         """
         enough = asyncio.Event()
         first = len(self.ledger.accepted)
-        load = [
-            asyncio.create_task(
-                send_all(kind, self.programs["ingest"], self.servers.url, self.ledger, enough)
-            )
-            for kind in KINDS
-            for _ in range(self.senders)
-        ]
+        load = self._senders(self.senders, enough)
         try:
             await asyncio.sleep(0.5)
             await faults()
-            self.ledger.pause_s = 0  # faults have a pace at which each shows; what is left has none
+            # Faults have a pace at which each shows; what is left comes as fast as it is taken.
+            self.ledger.pause_s = 0
+            load += self._senders(self.senders * 4, enough)
             while len(self.ledger.accepted) - first < messages:
                 self._watch()
                 await asyncio.sleep(0.1)
@@ -181,6 +177,15 @@ class Crew:
             await asyncio.gather(*load)
             self.ledger.pause_s = self.pause_s
         return await self.drained()
+
+    def _senders(self, each: int, until: asyncio.Event) -> list[asyncio.Task[None]]:
+        """Start so many senders of each kind."""
+        ingest, servers = self.programs["ingest"], self.servers.url
+        return [
+            asyncio.create_task(send_all(kind, ingest, servers, self.ledger, until))
+            for kind in KINDS
+            for _ in range(each)
+        ]
 
     async def drained(self) -> float:
         """Wait until all that was accepted is delivered, at most as long as it may take."""

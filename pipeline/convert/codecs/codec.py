@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar, Protocol
 
-from pydantic import BaseModel, ConfigDict
-
 from pipeline.errors import MessageError
+from pipeline.part import Part
 from pipeline.ports import Contract
 from pipeline.scan import defined
 
@@ -57,12 +56,10 @@ class Codec(Protocol):
         ...
 
 
-class CodecConfig(BaseModel):
+class CodecConfig(Part):
     """What a user writes of a codec. `contract` is the shape of its results, and `decodes`,
     `encodes` what it can do as it is written.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     contract: ClassVar[Contract] = "lorawan"
 

@@ -21,13 +21,14 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from pipeline.convert.codecs.codec import FIELDS_MAX, CodecConfig, Encoded, Given, bad
 from pipeline.errors import MessageError
 from pipeline.expression import ExpressionFault, Value, compile_value
 from pipeline.integrations.document import parse
+from pipeline.part import Part
 
 _UPLINK = frozenset({"payload", "item", "metadata", "f_port"})
 _DOWNLINK = frozenset({"fields", "f_port"})
@@ -52,10 +53,8 @@ _Up = Annotated[Any, _check(_UPLINK)]
 _Down = Annotated[Any, _check(_DOWNLINK)]
 
 
-class UplinkConfig(BaseModel):
+class UplinkConfig(Part):
     """What becomes of what a device sends."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     each: Annotated[_Up, Field(description="a list: what follows is done for each `item`")] = None
     device: _Up = None

@@ -20,7 +20,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.part import Part
 
 Endianness = Literal["big", "little"]
 Port = Annotated[int, Field(ge=0, le=255)]
@@ -30,17 +32,13 @@ FIELDS_DEPTH_MAX = 4
 """Levels of repeated groups."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
 def _checked_name(name: str | None) -> str | None:
     if name is not None and not _NAMED.fullmatch(name):
         raise ValueError("a name has 1 to 100 characters, without spaces, dots and brackets")
     return name
 
 
-class Bits(_Part):
+class Bits(Part):
     """Some bits of a whole number, counted from the lowest, which is 0."""
 
     name: str
@@ -54,7 +52,7 @@ class Bits(_Part):
     _name = field_validator("name")(_checked_name)
 
 
-class Where(_Part):
+class Where(Part):
     """A value inside of the payload that tells the message."""
 
     offset: Annotated[int, Field(ge=0, le=65_535)] = 0
@@ -69,7 +67,7 @@ class Where(_Part):
         return value
 
 
-class FieldConfig(_Part):
+class FieldConfig(Part):
     """One field: a value, some bytes to skip, bits of a number, or a repeated group."""
 
     name: str | None = None
@@ -156,7 +154,7 @@ class FieldConfig(_Part):
                 raise ValueError(f"the bits of `{each.name}` are not within {kind}")
 
 
-class MessageConfig(_Part):
+class MessageConfig(Part):
     """One kind of message. The first one that fits a payload is taken."""
 
     f_port: Annotated[

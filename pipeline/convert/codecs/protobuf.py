@@ -20,13 +20,14 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from pipeline.convert.codecs.codec import FIELDS_MAX, CodecConfig, Encoded, Given, bad
 from pipeline.convert.codecs.layout_config import Port
 from pipeline.convert.codecs.proto_text import compile_text
 from pipeline.errors import MessageError
+from pipeline.part import Part
 
 DEPTH_MAX = 60
 """Levels of messages in a payload; JSON further on has 64."""
@@ -34,10 +35,8 @@ _MISSING = "Protocol Buffers are not installed: pip install 'funicular[protobuf]
 _Read = Callable[[Any, "_Count"], Any]
 
 
-class MessageOfPort(BaseModel):
+class MessageOfPort(Part):
     """A message of the schema, and the ports it comes on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     f_port: Annotated[
         Port | list[Port] | None, Field(description="the ports it comes on; any, if left out")

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from pipeline.route.fields import Condition, Part
+from pipeline.part import Part
+from pipeline.route.fields import Condition
 from pipeline.route.memory import recall, remember
 from pipeline.route.moments import as_of
 from pipeline.route.node import Onward, Outcome

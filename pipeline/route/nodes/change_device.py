@@ -9,7 +9,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from pipeline.errors import MessageError
-from pipeline.route.fields import Part, TemplateText
+from pipeline.part import Part
+from pipeline.route.fields import TemplateText
 from pipeline.route.node import THEN, Onward, Outcome
 from pipeline.route.relations import names_of
 from pipeline.route.visit import Visit

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from pipeline.model.event import DeviceMessage
-from pipeline.route.fields import Part, Target
+from pipeline.part import Part
+from pipeline.route.fields import Target
 from pipeline.route.memory import expect, recall, remember
 from pipeline.route.message import time_text
 from pipeline.route.moments import Span, as_of

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from pipeline.route.fields import Condition, Part, Target
+from pipeline.part import Part
+from pipeline.route.fields import Condition, Target
 from pipeline.route.memory import recall, remember
 from pipeline.route.node import Onward, Outcome
 from pipeline.route.places import Draft, Place

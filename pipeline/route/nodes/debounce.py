@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from pipeline.route.fields import Part, Target
+from pipeline.part import Part
+from pipeline.route.fields import Target
 from pipeline.route.memory import expect, recall, remember
 from pipeline.route.moments import Span
 from pipeline.route.node import Onward, Outcome

@@ -9,7 +9,8 @@ import orjson
 from pydantic import Field
 
 from pipeline.errors import MessageError
-from pipeline.route.fields import Part, Target, Template
+from pipeline.part import Part
+from pipeline.route.fields import Target, Template
 from pipeline.route.memory import recall, remember
 from pipeline.route.moments import Span, arrived
 from pipeline.route.node import Onward, Outcome

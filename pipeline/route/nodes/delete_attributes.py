@@ -7,7 +7,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from pipeline.model.event import Scope
-from pipeline.route.fields import Names, Part
+from pipeline.part import Part
+from pipeline.route.fields import Names
 from pipeline.route.node import Onward, Outcome
 from pipeline.route.visit import Visit
 

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field, FiniteFloat, StrictBool, model_validator
 
-from pipeline.route.fields import Part, Target
+from pipeline.part import Part
+from pipeline.route.fields import Target
 from pipeline.route.memory import recall, remember
 from pipeline.route.moments import as_of
 from pipeline.route.node import Onward, Outcome

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from pipeline.model.event import Scope
-from pipeline.route.fields import Part, Target
+from pipeline.part import Part
+from pipeline.route.fields import Target
 from pipeline.route.memory import recall, remember
 from pipeline.route.moments import Span, as_of
 from pipeline.route.node import Onward, Outcome

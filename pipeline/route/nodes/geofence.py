@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from pydantic import Field, FiniteFloat, model_validator
 
 from pipeline.errors import MessageError
-from pipeline.route.fields import FieldFault, Part, Target, Template
+from pipeline.part import Part
+from pipeline.route.fields import FieldFault, Target, Template
 from pipeline.route.memory import expect, recall, remember
 from pipeline.route.moments import Span, as_of
 from pipeline.route.node import Onward, Outcome

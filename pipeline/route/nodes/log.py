@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pipeline.route.fields import Part, TemplateText
+from pipeline.part import Part
+from pipeline.route.fields import TemplateText
 from pipeline.route.node import Onward, Outcome
 from pipeline.route.turn import encode
 from pipeline.route.visit import Visit

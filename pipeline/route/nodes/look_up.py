@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, WithJsonSchema
 
 from pipeline.errors import MessageError
-from pipeline.route.fields import Part, Target, TemplateText
+from pipeline.part import Part
+from pipeline.route.fields import Target, TemplateText
 from pipeline.route.node import Onward, Outcome
 from pipeline.route.places import Draft, Place
 from pipeline.route.visit import Visit

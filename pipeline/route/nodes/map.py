@@ -9,7 +9,8 @@ from pydantic import model_validator
 
 from pipeline.errors import MessageError
 from pipeline.expression import Value
-from pipeline.route.fields import Part, Template
+from pipeline.part import Part
+from pipeline.route.fields import Template
 from pipeline.route.node import Onward, Outcome
 from pipeline.route.visit import Visit
 

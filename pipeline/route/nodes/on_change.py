@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field, FiniteFloat
 
+from pipeline.part import Part
 from pipeline.route.attributes import same
-from pipeline.route.fields import Part, Target
+from pipeline.route.fields import Target
 from pipeline.route.memory import recall, remember
 from pipeline.route.moments import Span, as_of
 from pipeline.route.node import Onward, Outcome

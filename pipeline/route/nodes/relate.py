@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar
 from pydantic import BeforeValidator, Field, StrictBool, model_validator
 
 from pipeline.errors import MessageError
-from pipeline.route.fields import Part, Template
+from pipeline.part import Part
+from pipeline.route.fields import Template
 from pipeline.route.node import Onward, Outcome
 from pipeline.route.relations import Way, names_of
 from pipeline.route.visit import Visit

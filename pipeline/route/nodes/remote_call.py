@@ -8,7 +8,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from pipeline.errors import MessageError
-from pipeline.route.fields import Part, Target, Template
+from pipeline.part import Part
+from pipeline.route.fields import Target, Template
 from pipeline.route.moments import Span
 from pipeline.route.node import THEN, Onward, Outcome, Reply
 from pipeline.route.places import Draft, Path, Place, path_of

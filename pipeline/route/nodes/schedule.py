@@ -9,8 +9,9 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, model_validator
 
+from pipeline.part import Part
 from pipeline.route.cron import parse_cron
-from pipeline.route.fields import Part, Target
+from pipeline.route.fields import Target
 from pipeline.route.memory import recall, remember
 from pipeline.route.message import time_text
 from pipeline.route.moments import Span

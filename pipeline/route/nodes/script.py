@@ -11,8 +11,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.errors import MessageError
 from pipeline.model.event import DeviceMessage
+from pipeline.part import Part
 from pipeline.ports import Script
-from pipeline.route.fields import Part, Target
+from pipeline.route.fields import Target
 from pipeline.route.message import time_text
 from pipeline.route.node import THEN, Link, Node, Outcome
 from pipeline.route.visit import Visit

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from pipeline.route.fields import Part, Template
+from pipeline.part import Part
+from pipeline.route.fields import Template
 from pipeline.route.node import Onward, Outcome
 from pipeline.route.visit import Visit
 from pipeline.rulebook.catalogue import Known, Problem, suggest

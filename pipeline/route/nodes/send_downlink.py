@@ -10,7 +10,8 @@ from pydantic import Field, StrictBool, model_validator
 
 from pipeline.errors import MessageError
 from pipeline.model.downlink import DownlinkRequest, Priority, QueueWord, queue_mode
-from pipeline.route.fields import BytesTemplate, Part, TemplateMap, TemplatePort, TemplateText
+from pipeline.part import Part
+from pipeline.route.fields import BytesTemplate, TemplateMap, TemplatePort, TemplateText
 from pipeline.route.message import Scope
 from pipeline.route.node import Onward, Outcome
 from pipeline.route.visit import Visit

@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
 
-from pipeline.route.fields import FieldFault, Part, TemplateMap
+from pipeline.part import Part
+from pipeline.route.fields import FieldFault, TemplateMap
 from pipeline.route.node import Onward, Outcome
 from pipeline.route.places import Draft, path_of
 from pipeline.route.visit import Visit

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from pipeline.errors import MessageError
 from pipeline.model.event import Scope
-from pipeline.route.fields import Part, TemplateValues
+from pipeline.part import Part
+from pipeline.route.fields import TemplateValues
 from pipeline.route.node import Onward, Outcome
 from pipeline.route.visit import Visit
 

@@ -10,7 +10,8 @@ from pydantic import Field
 
 from pipeline.errors import MessageError
 from pipeline.model.event import DeviceMessage
-from pipeline.route.fields import Part, Target
+from pipeline.part import Part
+from pipeline.route.fields import Target
 from pipeline.route.node import Onward, Outcome
 from pipeline.route.places import MISSING, Draft, Place, look
 from pipeline.route.visit import Visit

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from pipeline.route.fields import Condition, Part, Target
+from pipeline.part import Part
+from pipeline.route.fields import Condition, Target
 from pipeline.route.node import Link, Node, Outcome
 from pipeline.route.visit import Visit
 

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from pipeline.route.fields import Part, Target, Template, TemplateMap
+from pipeline.part import Part
+from pipeline.route.fields import Target, Template, TemplateMap
 from pipeline.route.message import TOLD
 from pipeline.route.node import THEN, Onward, Outcome
 from pipeline.route.nodes.relate import RelationName

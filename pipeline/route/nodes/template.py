@@ -8,7 +8,8 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 
 from pipeline.errors import ExpressionError, MessageError
 from pipeline.expression import Value
-from pipeline.route.fields import FieldFault, Part, template_text
+from pipeline.part import Part
+from pipeline.route.fields import FieldFault, template_text
 from pipeline.route.node import Onward, Outcome
 from pipeline.route.places import Draft, Place
 from pipeline.route.turn import encode

@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.route.fields import Part, Target
+from pipeline.part import Part
+from pipeline.route.fields import Target
 from pipeline.route.memory import expect, recall, remember
 from pipeline.route.moments import Span, arrived
 from pipeline.route.node import Onward, Outcome

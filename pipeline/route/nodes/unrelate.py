@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from pipeline.route.fields import Part, Template
+from pipeline.part import Part
+from pipeline.route.fields import Template
 from pipeline.route.node import Onward, Outcome
 from pipeline.route.nodes.relate import RelationName
 from pipeline.route.relations import Way, names_of

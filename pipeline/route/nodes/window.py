@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from pydantic import Field, model_validator
 
 from pipeline.model.event import DeviceMessage
-from pipeline.route.fields import Part, Target
+from pipeline.part import Part
+from pipeline.route.fields import Target
 from pipeline.route.memory import expect, recall, remember
 from pipeline.route.message import time_text
 from pipeline.route.moments import Span, arrived, as_of

@@ -9,8 +9,6 @@ from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
@@ -20,6 +18,7 @@ from pydantic import (
 
 from pipeline.integrations.dialect import Dialect, OverMqtt
 from pipeline.integrations.http import HttpOptions
+from pipeline.part import Part
 from pipeline.rulebook.catalogue import Problem
 from pipeline.rulebook.connections.amqp_keys import check_downlink_template
 from pipeline.rulebook.connections.at_server import AtServer
@@ -36,11 +35,7 @@ _Address = Annotated[str, StringConstraints(max_length=_ADDRESS_LENGTH_MAX)]
 _Name = Annotated[str, StringConstraints(max_length=256)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class EventHub(_Part):
+class EventHub(Part):
     """The address is an event hub: each partition is read from where we were, and its place kept
     with the messages. `partitions`: these alone; without it all, as the hub says. `start`: where
     to begin without a place.
@@ -60,7 +55,7 @@ class EventHub(_Part):
         return tuple(str(each) if type(each) is int else each for each in partitions)
 
 
-class Amqp1Server(AtServer, _Part):
+class Amqp1Server(AtServer, Part):
     """`server`: amqps://host:5671 (or amqp://…, unencrypted). `user` and `password`, of Azure the
     name and the key of a shared access policy; or `sas`, of which a token for an hour is made (IoT
     Hub's own server).

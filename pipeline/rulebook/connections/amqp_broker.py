@@ -10,8 +10,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
@@ -21,6 +19,7 @@ from pydantic import (
 
 from pipeline.integrations.dialect import Dialect, KnowsItsBroker, OverMqtt
 from pipeline.integrations.http import HttpOptions
+from pipeline.part import Part
 from pipeline.rulebook.catalogue import Problem
 from pipeline.rulebook.connections.amqp_keys import (
     KEY_BYTES_MAX,
@@ -46,11 +45,7 @@ _Name = Annotated[str, StringConstraints(max_length=_NAME_LENGTH_MAX)]
 _Key = Annotated[str, StringConstraints(max_length=KEY_BYTES_MAX)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class AmqpBinding(_Part):
+class AmqpBinding(Part):
     """`{exchange: plant, keys: [plant.*.up]}`. Without keys: those of `routing_key`, of the
     dialect's topics, or all (`#`).
     """
@@ -64,7 +59,7 @@ class AmqpBinding(_Part):
         return (keys,) if isinstance(keys, str) else keys
 
 
-class AmqpDownlinks(_Part):
+class AmqpDownlinks(Part):
     """Where downlinks are published. `exchange` empty: the default one, whose keys are queues.
 
     `routing_key`: as `plant.{device_id}.down`; without one, that of the dialect's topic.

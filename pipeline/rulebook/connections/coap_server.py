@@ -5,9 +5,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
+from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from pipeline.integrations.dialect import Dialect
+from pipeline.part import Part
 from pipeline.rulebook.connections.listener import ListenerConfig
 from pipeline.rulebook.duration import Duration
 
@@ -18,10 +19,8 @@ COAP_PORT = 5683
 COAPS_PORT = 5684
 
 
-class DtlsConfig(BaseModel):
+class DtlsConfig(Part):
     """`{keys: {identity: "${env:KEY}"}}`: pre-shared keys, by the identity that a device shows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     keys: Annotated[
         dict[Annotated[str, StringConstraints(min_length=1, max_length=128)], SecretStr],

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
-
 from pipeline.integrations.dialect import Dialect
+from pipeline.part import Part
 from pipeline.rulebook.catalogue import Problem
 
 
-class ConnectionConfig(BaseModel):
+class ConnectionConfig(Part):
     """The port between a transport and the checks of rules."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     answers: ClassVar[bool] = False
     """Whether a device can be answered on the way that its message came."""

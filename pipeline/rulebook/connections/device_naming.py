@@ -8,10 +8,11 @@ from __future__ import annotations
 from hmac import compare_digest
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, SecretStr, Tag
+from pydantic import Discriminator, Field, SecretStr, Tag
 
 from pipeline.errors import MessageError
 from pipeline.integrations.dialect import check_device_name
+from pipeline.part import Part
 from pipeline.rulebook.connections.octets import Octets
 
 TOKENS_MAX = 10_000
@@ -25,11 +26,7 @@ class Named(NamedTuple):
     body: bytes
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class FieldNaming(_Part):
+class FieldNaming(Part):
     """`{offset: 0, length: 8, as: hex}`: these bytes of each message name it, in hexadecimal of
     lower case or as text. They stay in the message.
     """
@@ -58,7 +55,7 @@ class FieldNaming(_Part):
         return body[: self.offset].ljust(self.offset, b"\0") + found + body[self.offset :]
 
 
-class HeadNaming(_Part):
+class HeadNaming(Part):
     """`{head: ";"}`: each message begins with the name, then these bytes; they are taken off.
     Where there are tokens, `name;token;` comes before the message.
     """
@@ -78,7 +75,7 @@ class HeadNaming(_Part):
         return self.head.join([*said, body])
 
 
-class HandshakeNaming(_Part):
+class HandshakeNaming(Part):
     """`{handshake: " "}`: the first frame of a connection is the name, and, after these bytes, the
     token where there are any; it is no message.
     """
@@ -122,7 +119,7 @@ DeviceNaming = Annotated[
 """A field that takes any of them; `peer`: the address that it comes from is the name."""
 
 
-class Tokens(_Part):
+class Tokens(Part):
     """Who may send: `token` is everybody's, `tokens` are each device's own."""
 
     token: SecretStr | None = None

@@ -7,23 +7,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from pipeline.errors import MessageError
+from pipeline.part import Part
 from pipeline.rulebook.connections.octets import Octets
 
 NOT_FRAMABLE = "not_framable"
 
 
-class FramingConfig(BaseModel):
+class FramingConfig(Part):
     r"""One of three: `{length: 2}`, a number before each message says how many bytes it has;
     `{delimiter: "\n"}`, these bytes end each message; `{fixed: 16}`, each has so many bytes.
 
     Of `length` (1, 2 or 4 bytes): `order` `big` or `little`; `includes_itself`: the number counts
     its own bytes too.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     length: Literal[1, 2, 4] | None = None
     order: Literal["big", "little"] = "big"

@@ -6,27 +6,24 @@ import ssl
 from importlib.util import find_spec
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
+from pipeline.part import Part
 from pipeline.rulebook.connections.tls import TlsConfig, tls_context
 
 LIBRARY = "aiokafka"
 
 
-class SaslConfig(BaseModel):
+class SaslConfig(Part):
     """`sasl:`, who we are to it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     user: str = Field(min_length=1, max_length=256)
     password: SecretStr
 
 
-class KafkaClusterConfig(BaseModel):
+class KafkaClusterConfig(Part):
     """`servers: host:9092,host:9092`, `security` (`plaintext`, or `tls`), `tls`, `sasl`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     servers: str = Field(min_length=1, max_length=4_096)
     security: Literal["plaintext", "tls"] = "plaintext"

@@ -7,8 +7,6 @@ from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
@@ -17,6 +15,7 @@ from pydantic import (
 )
 
 from pipeline.integrations.dialect import Dialect, KnowsItsBroker, OverMqtt
+from pipeline.part import Part
 from pipeline.rulebook.catalogue import Problem
 from pipeline.rulebook.connections.at_server import AtServer
 from pipeline.rulebook.connections.connection_config import ConnectionConfig
@@ -32,11 +31,7 @@ _SERVERS = {
 NAME_LENGTH_MAX = 256
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class MqttBrokerConfig(AtServer, _Part):
+class MqttBrokerConfig(AtServer, Part):
     """`server: mqtts://broker.example:8883` (or `mqtt://…`, unencrypted), `user`, `password`,
     `tls` with certificates of one's own, `version` 3.1.1 or 5. `sas` makes user and password of
     Azure IoT Hub, for the device (or `device/module`) that `client_id` names.

@@ -13,8 +13,6 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
@@ -23,6 +21,7 @@ from pydantic import (
 )
 
 from pipeline.integrations.dialect import Dialect
+from pipeline.part import Part
 from pipeline.rulebook.catalogue import Problem
 from pipeline.rulebook.connections.connection_config import ConnectionConfig
 from pipeline.rulebook.duration import Duration
@@ -41,11 +40,7 @@ _Path = Annotated[str, StringConstraints(min_length=1, max_length=4_096)]
 Access = Literal["read", "write", "both"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class SecurityConfig(_Part):
+class SecurityConfig(Part):
     """`policy` and `mode` as the server offers them; our certificate, which it must know; and its
     own, by which we know it (`trust_any` takes whoever answers).
     """
@@ -70,7 +65,7 @@ class SecurityConfig(_Part):
         return self
 
 
-class UserCertificateConfig(_Part):
+class UserCertificateConfig(Part):
     """A user who proves himself by a certificate: another one than that of `security`, which is
     the application's.
     """
@@ -91,7 +86,7 @@ class Level(NamedTuple):
     deep: bool = False
 
 
-class NodeConfig(_Part):
+class NodeConfig(Part):
     """One node: `{id: "ns=2;s=Press1.Temperature", device: press-1, field: temperature}`. The
     id's namespace may be an address, `nsu=http://example.com/press;s=…`, which stays the same when
     the server numbers its namespaces anew.
@@ -110,7 +105,7 @@ class NodeConfig(_Part):
         return text
 
 
-class BrowseConfig(_Part):
+class BrowseConfig(Part):
     """Nodes by their names: `{path: "Objects/{line:Line*}/{device_id}/{field}"}`.
 
     `device` says how the device is named by names of the path (`"{line}-{press}"`; by default

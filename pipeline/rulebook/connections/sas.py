@@ -12,20 +12,19 @@ from binascii import Error as Base64Error
 from typing import Annotated
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator
+from pydantic import Field, SecretStr, StringConstraints, field_validator
 
+from pipeline.part import Part
 from pipeline.rulebook.duration import Duration
 
 API_VERSION = "2021-04-12"  # of IoT Hub, which the user's name says
 _RENEWED_AFTER = 0.8  # of a token's lifetime
 
 
-class SasConfig(BaseModel):
+class SasConfig(Part):
     """`key`: the device's own, or that of the hub's `policy`; `lifetime` of a token, after most of
     which a new one is made.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     key: SecretStr
     policy: Annotated[str, StringConstraints(max_length=64)] = ""

@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import ssl
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 
 from pipeline.errors import RetryableError
+from pipeline.part import Part
 
 _PATH_LENGTH_MAX = 4_096
 
 
-class ServerTlsConfig(BaseModel):
+class ServerTlsConfig(Part):
     """Paths of PEM files.
 
     ```yaml
@@ -24,8 +25,6 @@ class ServerTlsConfig(BaseModel):
       ca_file: certificates/devices.pem      # devices must show a certificate of these
     ```
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     certificate_file: str = Field(min_length=1, max_length=_PATH_LENGTH_MAX)
     key_file: str = Field(default="", max_length=_PATH_LENGTH_MAX)

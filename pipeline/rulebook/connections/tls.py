@@ -7,14 +7,15 @@ from __future__ import annotations
 import ssl
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from pipeline.errors import RetryableError
+from pipeline.part import Part
 
 _PATH_LENGTH_MAX = 4_096
 
 
-class TlsConfig(BaseModel):
+class TlsConfig(Part):
     """Paths of PEM files.
 
     ```yaml
@@ -25,8 +26,6 @@ class TlsConfig(BaseModel):
       key_password: ${env:KEY_PASSWORD}
     ```
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     ca_file: str = Field(default="", max_length=_PATH_LENGTH_MAX)
     certificate_file: str = Field(default="", max_length=_PATH_LENGTH_MAX)

@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import MessageError
 from pipeline.integrations.document import rfc3339
 from pipeline.model.delivery import Delivery, Origin
+from pipeline.part import Part
 
 JSON = "application/json"
 _WHOLE = frozenset({"id", "type", "time", "telemetry", "metadata"})
@@ -42,10 +42,8 @@ Shape = Callable[[Delivery], Shaped]
 `too_deep`), or an expression failed on it."""
 
 
-class FormatPart(BaseModel):
+class FormatPart(Part):
     """A mapping below `format:`; it makes the Shape of one destination."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     def shape(self, tenant: str, destination: str) -> Shape:
         """Return the function that makes what leaves."""
