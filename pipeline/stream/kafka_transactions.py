@@ -26,6 +26,10 @@ from pipeline.stream.kafka_settings import KafkaSettings
 
 _log = structlog.get_logger(__name__)
 _FULL_S = 0.02
+# A transaction that begins while the coordinator still ends the one before is refused, and
+# librdkafka asks again after 20 ms, whatever it is told. That end takes 1 to 3 ms, and a batch that
+# was handled in less waits for it (`python -m tests.bench.kafka_transactions`).
+_SETTLE_S = 0.004
 _GRACE_S = 1.0
 # Half of what brokers take by default.
 _LARGE_BYTES = 512 * 1024
@@ -80,6 +84,7 @@ class Transactions:
         self._timeout_s = settings.transaction_timeout_s
         self._large = False
         self._refused: KafkaError | None = None
+        self._settled = 0.0  # when the coordinator has ended the last one, most likely
         self._calls = Calls(f"transaction-{stage}")
 
     @property
@@ -116,6 +121,7 @@ class Transactions:
         last: dict[int, int] = {}
         self._large = False
         self._refused = None
+        time.sleep(max(0.0, self._settled - time.monotonic()))
         try:
             producer.begin_transaction()
             for work in works:
@@ -137,6 +143,7 @@ class Transactions:
             self._count("aborted")
             self.discard()
             raise
+        self._settled = time.monotonic() + _SETTLE_S
         self._count("committed")
         self._metrics.add(
             "funicular_transaction_seconds_total", time.perf_counter() - began, stage=self._stage
