@@ -133,9 +133,9 @@ async def run_cluster(
     rows: list[Row] = []
     say(f"starting {count} broker(s)")
     folder = Path(tempfile.mkdtemp(prefix="funicular-chaos-"))
-    senders, pause_s = (2, 0.2) if options.short else (6, 0.05)
+    senders, tick_s = (2, 0.2) if options.short else (18, 1)
     with await asyncio.to_thread(Brokers.start, count) as brokers:
-        async with Crew(brokers, folder, senders=senders, pause_s=pause_s) as crew:
+        async with Crew(brokers, folder, senders=senders, tick_s=tick_s) as crew:
             for name, case in wanted.items():
                 say(f"{count} broker(s): {name} …", end="")
                 began = time.monotonic()

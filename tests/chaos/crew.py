@@ -40,12 +40,12 @@ PROBES = ("ttn", "tts")
 class Crew:
     """Brokers, workers, the servers around them, and the ledger of what was sent."""
 
-    def __init__(self, brokers: Brokers, folder: Path, *, senders: int, pause_s: float) -> None:
+    def __init__(self, brokers: Brokers, folder: Path, *, senders: int, tick_s: float) -> None:
         self.brokers = brokers
         self.folder = folder
         self.senders = senders
-        self.pause_s = pause_s
-        self.ledger = Ledger(rest_s=0.1, pause_s=pause_s)
+        self.tick_s = tick_s
+        self.ledger = Ledger(rest_s=0.1, tick_s=tick_s)
         self.prefix = "chaos."
         self.archive = folder / "archive.jsonl"
         self.chance = random.Random(7)
@@ -167,15 +167,15 @@ class Crew:
             await asyncio.sleep(0.5)
             await faults()
             # Faults have a pace at which each shows; what is left comes as fast as it is taken.
-            self.ledger.pause_s = 0
-            load += self._senders(self.senders * 4, enough)
+            self.ledger.tick_s = 0
+            load += self._senders(self.senders, enough)
             while len(self.ledger.accepted) - first < messages:
                 self._watch()
                 await asyncio.sleep(0.1)
         finally:
             enough.set()
             await asyncio.gather(*load)
-            self.ledger.pause_s = self.pause_s
+            self.ledger.tick_s = self.tick_s
         return await self.drained()
 
     def _senders(self, each: int, until: asyncio.Event) -> list[asyncio.Task[None]]:

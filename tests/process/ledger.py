@@ -32,18 +32,25 @@ Read = Callable[[str], list[tuple[dict[str, str], bytes]]]
 class Ledger:
     """What was sent: `accepted` got a 2xx, `unknown` got no answer; `given` are answers'
     downlinks. `kinds` is who sent what; `runs` what each sender had accepted, in order.
-    `rest_s` is how long a sender rests after an error, `pause_s` after an answer.
+    `rest_s` is how long a sender rests after an error. After an answer it waits for the next
+    multiple of `tick_s`: all send at once, as meters do at the full hour, which leaves workers and
+    brokers a rest in between.
     """
 
     next_n: int = 0
     rest_s: float = 0.01
-    pause_s: float = 0
+    tick_s: float = 0
     kinds: dict[int, str] = field(default_factory=dict)
     runs: list[list[int]] = field(default_factory=list)
     accepted: set[int] = field(default_factory=set)
     unknown: set[int] = field(default_factory=set)
     refused: Counter[int] = field(default_factory=Counter)
     given: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+
+    @property
+    def wait_s(self) -> float:
+        """How long it is until the next tick."""
+        return self.tick_s - time.monotonic() % self.tick_s if self.tick_s else 0
 
     def take(self, kind: str = "") -> int:
         self.next_n += 1
@@ -138,7 +145,7 @@ async def send_all(
                             ledger.given[given].add(n)
                     else:
                         ledger.refused[answer.status] += 1
-                await asyncio.sleep(ledger.pause_s if answer.status // 100 == 2 else ledger.rest_s)
+                await asyncio.sleep(ledger.wait_s if answer.status // 100 == 2 else ledger.rest_s)
             except (aiohttp.ClientError, TimeoutError):
                 ledger.unknown.add(n)
                 await asyncio.sleep(ledger.rest_s)
