@@ -23,9 +23,8 @@ from pipeline.model.downlink import Downlink, State
 from pipeline.model.http import Request
 from pipeline.model.reply import Reply
 from pipeline.model.uplink import Link, Uplink
+from tests.contract.dialect_ways import DEVICE, EUI, OVER_MQTT, WAYS
 
-EUI = "0a0b0c0d0e0f0102"
-DEVICE = "1A2B3C"
 ITEM = "6f2a1bd8-3f29-4d10-8d2c-9b9e1f3a4c55"
 PAYLOAD = b"\xde\xad\x01"
 JSON = {"content-type": "application/json"}
@@ -97,24 +96,11 @@ NONE = {
     "opcua": "a write is confirmed at once: the hand-over's result is the report",
 }
 """Dialects whose network servers report nothing → why."""
-# Where a downlink goes, and how it is named there: as tests/contract/test_dialects.py has it.
-WAYS: dict[str, dict[str, Any]] = {
-    "ttn_v2": {"downlink_url": "https://ns.example/down"},
-    "tts_v3": {"server": "https://ns.example", "api_key": "k"},
-    "http": {"downlink_url": "https://ns.example/{device_id}"},
-    "chirpstack": {"server": "https://ns.example", "api_key": "k"},
-    "chirpstack_v3": {"server": "https://ns.example", "api_key": "k"},
-    "helium": {"downlink_url": "https://ns.example/down"},
-    "kerlink": {"server": "https://ns.example/gms", "api_key": "k"},
-    "loriot": {"server": "https://ns.example", "api_key": "k", "application_id": "BE7A0001"},
-    "thingpark": {"downlink_url": "https://ns.example/thingpark/lrc/rest/downlink"},
-}
 TOPICS: dict[str, dict[str, Any]] = {
     "mqtt": {"topic": "p/{device_id}/{kind}", "downlink_topic": "p/{device_id}/down"},
     "azure_iot_hub": {"role": "hub"},
 }
 ANSWERED = sorted({"sigfox", "everynet", "http"})
-OVER_MQTT = sorted(name for name, dialect in dialects().items() if isinstance(dialect, OverMqtt))
 
 
 def request_of(dialect: Dialect, said: Said, body: bytes) -> Request | None:

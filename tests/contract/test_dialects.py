@@ -26,9 +26,9 @@ from pipeline.model.downlink import Downlink, State
 from pipeline.model.http import Call, Request, Response
 from pipeline.model.reply import Reply
 from pipeline.model.uplink import Link, Uplink
+from tests.contract.dialect_ways import DEVICE, EUI, OVER_MQTT, WAYS
 
 DIALECTS = sorted(dialects())
-DEVICE = "1A2B3C"  # an id that every network server can have
 PAYLOAD = b"\x01\x02\x03\x04"
 NOW_MS = 1_700_000_000_000
 # Where a dialect needs the user's word to name the device of its own sample.
@@ -48,21 +48,7 @@ PLAIN = {
     "watson_iot",
 }  # their payload is the whole body; a repeat key is the user's to name
 LINK = Link(application_id="app1", device_id=DEVICE)
-# How each dialect is told where its downlinks go.
-WAYS: dict[str, dict[str, Any]] = {
-    "ttn_v2": {"downlink_url": "https://ns.example/down"},
-    "tts_v3": {"server": "https://ns.example", "api_key": "k"},
-    "http": {"downlink_url": "https://ns.example/{device_id}"},
-    "chirpstack": {"server": "https://ns.example", "api_key": "k"},
-    "chirpstack_v3": {"server": "https://ns.example", "api_key": "k"},
-    "helium": {"downlink_url": "https://ns.example/down"},
-    "kerlink": {"server": "https://ns.example/gms", "api_key": "k"},
-    "loriot": {"server": "https://ns.example", "api_key": "k", "application_id": "BE7A0001"},
-    "thingpark": {"downlink_url": "https://ns.example/thingpark/lrc/rest/downlink"},
-}
 ONLY_ANSWERED = {"sigfox", "everynet"}  # a device can only be answered
-OVER_MQTT = sorted(name for name, dialect in dialects().items() if isinstance(dialect, OverMqtt))
-EUI = "0a0b0c0d0e0f0102"
 NAMED_BY_EUI = {
     name for name, dialect in dialects().items() if dialect.device_template == "{dev_eui}"
 }

@@ -9,6 +9,8 @@ from abc import abstractmethod
 from typing import ClassVar
 
 from tests.contract.peers.peer import Peer, Place, message
+from tests.real.servers import free_port
+from tests.real.sink_work import Cable
 from tests.real.source_work import Process
 
 PAUSE_S = 0.05
@@ -62,6 +64,29 @@ class DevicePeer(Peer):
 
     async def acknowledged(self) -> int:
         return self._acknowledged
+
+
+class CabledPeer(DevicePeer):
+    """One that reaches Funicular's port through a cable, which can be cut."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._port = free_port()
+        self._cable = Cable(self._port)
+
+    async def start(self) -> None:
+        await self._cable.mend()
+        await super().start()
+
+    async def stop(self) -> None:
+        await super().stop()
+        await self._cable.cut()
+
+    async def cut(self) -> None:
+        await self._cable.cut()
+
+    async def mend(self) -> None:
+        await self._cable.mend()
 
 
 async def through_window(process: Process, count: int, device: str = "d1") -> None:

@@ -18,42 +18,32 @@ from pipeline.sink.addresses import LOOPBACK
 from pipeline.sink.downlinks import DownlinkTransport
 from pipeline.sink.settings import SinkSettings
 from pipeline.sink.transport import Context, Verdict
-from tests.contract.peers.device import ANSWER_S, DevicePeer
+from tests.contract.peers.device import ANSWER_S, CabledPeer
 from tests.contract.peers.peer import (
     BODY_BYTES,
     HOSTILE,
     NOT_UTF8,
     TRUNCATED,
     Peers,
-    Place,
     payload_of,
 )
-from tests.real.servers import free_port
-from tests.real.sink_work import Cable
 from tests.real.source_work import NOW_MS, Process, downlink, integration
 
 PATH = "/in/acme/over-http"
 
 
-class HttpPeer(DevicePeer):
+class HttpPeer(CabledPeer):
     """Posts, and is answered 202; its own web server takes downlinks."""
 
     acknowledges: ClassVar[str] = "2xx"
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(place)
-        self._port = free_port()
-        self._cable = Cable(self._port)
-
     async def start(self) -> None:
-        await self._cable.mend()
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_S))
         await super().start()
 
     async def stop(self) -> None:
         await super().stop()
         await self._session.close()
-        await self._cable.cut()
 
     def integration(self, **options: Any) -> Integration:
         return integration("http", "http", {"device_query": "device", **options})
@@ -78,12 +68,6 @@ class HttpPeer(DevicePeer):
                 assert answer.status == 202
         except aiohttp.ClientError as error:
             raise OSError(str(error)) from None
-
-    async def cut(self) -> None:
-        await self._cable.cut()
-
-    async def mend(self) -> None:
-        await self._cable.mend()
 
     async def garbage(self, kind: str, process: Process) -> int:
         head = b"POST " + PATH.encode() + b"?device=d1 HTTP/1.1\r\nHost: x\r\n"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from pipeline.rulebook.book import Integration
-from tests.contract.peers.device import ANSWER_S, DevicePeer, all_sent, through_window
+from tests.contract.peers.device import ANSWER_S, CabledPeer, all_sent, through_window
 from tests.contract.peers.peer import (
     BODY_BYTES,
     HOSTILE,
@@ -19,8 +19,6 @@ from tests.contract.peers.peer import (
     message,
     only,
 )
-from tests.real.servers import free_port
-from tests.real.sink_work import Cable
 from tests.real.source_work import Process, integration, until
 
 ACK = b"\x06"
@@ -32,25 +30,18 @@ def framed(body: bytes) -> bytes:
     return len(body).to_bytes(2, "big") + body
 
 
-class TcpPeer(DevicePeer):
+class TcpPeer(CabledPeer):
     """Is acknowledged by a byte."""
 
     acknowledges: ClassVar[str] = "`acknowledge:`"
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        self._port = free_port()
-        self._cable = Cable(self._port)
         self._opened: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-
-    async def start(self) -> None:
-        await self._cable.mend()
-        await super().start()
 
     async def stop(self) -> None:
         await super().stop()
         self._leave()
-        await self._cable.cut()
 
     def _leave(self) -> None:
         opened, self._opened = self._opened, None
@@ -84,12 +75,6 @@ class TcpPeer(DevicePeer):
         """Wait for the acknowledgement of what was written last."""
         async with asyncio.timeout(ANSWER_S):
             assert await reader.readexactly(1) == ACK
-
-    async def cut(self) -> None:
-        await self._cable.cut()
-
-    async def mend(self) -> None:
-        await self._cable.mend()
 
     async def garbage(self, kind: str, process: Process) -> int:
         match kind:
