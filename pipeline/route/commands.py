@@ -86,13 +86,10 @@ def command(turn: Turn, event: DownlinkCommand) -> None:
     It goes by the integration that the command names, else by that of the device's last message.
     A device that was never heard can only be reached where the command names its integration.
     """
-    known = turn.known()
-    integration = event.integration or known.get("integration")
-    if not integration:
-        if not turn.refuse(derive_id(event.id, _ANSWER), 404, "device_unknown", _unknown(turn)):
-            turn.bury(MessageError(_unknown(turn), code="device_unknown"), tag="downlink")
+    way = _way(turn, event)
+    if way is None:
         return
-    link = known.get("link") if integration == known.get("integration") else None
+    integration, link = way
     wanted = RequestedDownlink(
         id=derive_id(event.id, "downlink"),
         tenant=event.tenant,
@@ -100,24 +97,37 @@ def command(turn: Turn, event: DownlinkCommand) -> None:
         integration=integration,
         time_ms=event.time_ms,
         request=event.request,
-        device_type=known.get("type", ""),
-        link=msgspec.convert(link, Link) if link else None,
+        device_type=turn.known().get("type", ""),
+        link=link,
         idempotency=event.idempotency,
     )
     turn.request(wanted.id, wanted, turn.record.headers.get(REPLY_TO, ""))
+
+
+def _way(
+    turn: Turn, event: DownlinkCommand | DownlinksCommand, fallback: str = ""
+) -> tuple[str, Link | None] | None:
+    """Return the integration that a command's downlinks go by, and the link where it is known.
+    None: there is no way, which was said.
+    """
+    known = turn.known()
+    integration = event.integration or known.get("integration") or fallback
+    if not integration:
+        if not turn.refuse(derive_id(event.id, _ANSWER), 404, "device_unknown", _unknown(turn)):
+            turn.bury(MessageError(_unknown(turn), code="device_unknown"), tag="downlink")
+        return None
+    link = known.get("link") if integration == known.get("integration") else None
+    return integration, msgspec.convert(link, Link) if link else None
 
 
 def several(turn: Turn, event: DownlinksCommand) -> None:
     """Hand an application's downlinks on, as `command` does; a device that was never heard is
     reached by the command's `fallback` and `link`.
     """
-    known = turn.known()
-    integration = event.integration or known.get("integration") or event.fallback
-    if not integration:
-        if not turn.refuse(derive_id(event.id, _ANSWER), 404, "device_unknown", _unknown(turn)):
-            turn.bury(MessageError(_unknown(turn), code="device_unknown"), tag="downlink")
+    way = _way(turn, event, event.fallback)
+    if way is None:
         return
-    link = known.get("link") if integration == known.get("integration") else None
+    integration, link = way
     wanted = RequestedDownlinks(
         id=derive_id(event.id, "downlinks"),
         tenant=event.tenant,
@@ -126,8 +136,8 @@ def several(turn: Turn, event: DownlinksCommand) -> None:
         time_ms=event.time_ms,
         requests=event.requests,
         replace=event.replace,
-        device_type=known.get("type", ""),
-        link=msgspec.convert(link, Link) if link else event.link,
+        device_type=turn.known().get("type", ""),
+        link=link or event.link,
         idempotency=event.idempotency,
         by=event.by,
     )
