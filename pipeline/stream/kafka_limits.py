@@ -18,8 +18,6 @@ class KafkaEngineSettings(EngineSettings):
     volume), say one that does, and that no other machine has.
     """
 
-    # A transaction costs about 30 ms whatever is in it, so that large batches pay.
-    records_max: int = 4_000
     worker: str = ""
     slot: int | None = None
     slots_max: int = 256

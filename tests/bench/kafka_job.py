@@ -1,9 +1,12 @@
 """The main job on Kafka, all stages in this process: for profiles. `compare` has the figures.
 
     python -m tests.bench.kafka_job [--uplinks 100000] [--runs 3] [--devices 2000] [--partitions 4]
+                                    [--batch N …]
 
 Starts one broker. Uplinks wait in `uplink.received`; measured until no stage has any left. Prints
-the medians of uplinks a second and of CPU time an uplink, of this process and its script process.
+the medians of uplinks a second and of CPU time an uplink, of this process and its script process,
+for each size of batches (`records_max`) that was asked for, in turn; and the most memory that the
+process had until then, so that sizes are given from the smallest on.
 """
 
 from __future__ import annotations
@@ -11,10 +14,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import resource
 import statistics
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 import structlog
@@ -55,7 +60,9 @@ def done(metrics: Registry, count: int, devices: int) -> bool:
     return by_stage(metrics)["downlink"] >= downlinks_of(count, devices)
 
 
-def run(kafka: KafkaSettings, count: int, devices: int, folder: Path) -> tuple[float, float]:
+def run(
+    kafka: KafkaSettings, limits: KafkaEngineSettings, count: int, devices: int, folder: Path
+) -> tuple[float, float]:
     """Return seconds and CPU seconds of one run, on topics of its own."""
     metrics = Registry()
     scripts = ScriptProcesses(ScriptLimits(), metrics)
@@ -63,7 +70,7 @@ def run(kafka: KafkaSettings, count: int, devices: int, folder: Path) -> tuple[f
     create(kafka, plan(kafka, books.values()))
     fill(kafka, count, devices)
     made = stages(lambda: books, scripts, metrics)
-    engine = KafkaEngine(kafka, made, KafkaEngineSettings(), metrics, state_folder=folder)
+    engine = KafkaEngine(kafka, made, limits, metrics, state_folder=folder)
     cpu, wall = cpu_s(), time.perf_counter()
     engine.start()
     while not done(metrics, count, devices) and time.perf_counter() - wall < DRAIN_S:
@@ -85,21 +92,31 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--devices", type=int, default=2_000)
     parser.add_argument("--partitions", type=int, default=4)
+    usual = KafkaEngineSettings().records_max
+    parser.add_argument("--batch", type=int, nargs="+", default=[usual])
     chosen = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     tune_interpreter()
-    results = []
+    results: dict[int, list[tuple[float, float]]] = {size: [] for size in chosen.batch}
+    most_mib: dict[int, float] = {}
     with Brokers.start(1) as brokers, tempfile.TemporaryDirectory() as folder:
-        for number in range(chosen.runs):
+        for number, size in product(range(chosen.runs), chosen.batch):
+            name = f"run{number}-{size}-"
             kafka = KafkaSettings(
-                bootstrap=brokers.bootstrap, prefix=f"run{number}-", partitions=chosen.partitions
+                bootstrap=brokers.bootstrap, prefix=name, partitions=chosen.partitions
             )
-            place = Path(folder) / str(number)
-            results.append(run(kafka, chosen.uplinks, chosen.devices, place))
-    rates = [chosen.uplinks / wall for wall, _ in results]
-    cpus = [cpu / chosen.uplinks * 1e6 for _, cpu in results]
-    sys.stdout.write(f"uplinks/s: median {statistics.median(rates):,.0f}\n")
-    sys.stdout.write(f"CPU µs an uplink: median {statistics.median(cpus):.1f}\n")
+            limits = KafkaEngineSettings(records_max=size)
+            place = Path(folder) / name
+            results[size].append(run(kafka, limits, chosen.uplinks, chosen.devices, place))
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024
+            most_mib.setdefault(size, peak)
+    for size, taken in results.items():
+        rate = statistics.median(chosen.uplinks / wall for wall, _ in taken)
+        cpu_us = statistics.median(cpu / chosen.uplinks * 1e6 for _, cpu in taken)
+        sys.stdout.write(
+            f"batches of {size}: {rate:,.0f} uplinks/s, CPU {cpu_us:.1f} µs an uplink,"
+            f" at most {most_mib[size]:.0f} MiB\n"
+        )
 
 
 if __name__ == "__main__":
