@@ -133,7 +133,7 @@ async def run_cluster(
     rows: list[Row] = []
     say(f"starting {count} broker(s)")
     folder = Path(tempfile.mkdtemp(prefix="funicular-chaos-"))
-    senders, tick_s = (2, 0.2) if options.short else (18, 1)
+    senders, tick_s = (2, 0.2) if options.short else (36, 1)
     with await asyncio.to_thread(Brokers.start, count) as brokers:
         async with Crew(brokers, folder, senders=senders, tick_s=tick_s) as crew:
             for name, case in wanted.items():

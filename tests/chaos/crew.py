@@ -168,7 +168,7 @@ class Crew:
             await faults()
             # Faults have a pace at which each shows; what is left comes as fast as it is taken.
             self.ledger.tick_s = 0
-            load += self._senders(self.senders, enough)
+            load += self._senders(self.senders * 2, enough)
             while len(self.ledger.accepted) - first < messages:
                 self._watch()
                 await asyncio.sleep(0.1)
