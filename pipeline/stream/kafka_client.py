@@ -21,7 +21,7 @@ from pipeline.stream.partitioner import CONFLUENT
 _log = structlog.get_logger(__name__)
 
 # librdkafka waits this long to ask again while the coordinator still ends the transaction before:
-# at its default of 100 ms a transaction takes 110 ms, at this 30 ms.
+# at its default of 100 ms a transaction that is refused takes 110 ms, at this 30 ms.
 _RETRY_MS = 4
 _RETRY_MAX_MS = 500
 _REFUSED = frozenset(
