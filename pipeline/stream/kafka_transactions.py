@@ -27,9 +27,9 @@ from pipeline.stream.kafka_settings import KafkaSettings
 _log = structlog.get_logger(__name__)
 _FULL_S = 0.02
 # A transaction that begins while the coordinator still ends the one before is refused, and
-# librdkafka asks again after 20 ms, whatever it is told. That end takes 1 to 3 ms, and a batch that
-# was handled in less waits for it (`python -m tests.bench.kafka_transactions`).
-_SETTLE_S = 0.004
+# librdkafka asks again after 20 ms, whatever it is told. A batch that was handled in less waits for
+# that end: 1 ms is the best of what was tried (`python -m tests.bench.kafka_transactions`).
+_SETTLE_S = 0.001
 _GRACE_S = 1.0
 # Half of what brokers take by default.
 _LARGE_BYTES = 512 * 1024

@@ -58,7 +58,7 @@ def main() -> None:
         brokers.create({"in": 1, "out": PARTITIONS})
         kafka = KafkaSettings(bootstrap=brokers.bootstrap)
         cycles_ms(kafka, 0, options.transactions)  # the brokers' code is compiled meanwhile
-        for wait_s in (0.0, settle_s) * RUNS:
+        for wait_s in (0.0, settle_s, 0.002, 0.004) * RUNS:
             took = sorted(cycles_ms(kafka, wait_s, options.transactions))
             middle, high = statistics.median(took), took[len(took) * 95 // 100]
             sys.stdout.write(f"{f'{wait_s * 1_000:.0f} ms':<10}{middle:>10.1f}{high:>10.1f}\n")
