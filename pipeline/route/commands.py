@@ -6,7 +6,7 @@ In: events of `device.events`. Out: answers on `reply`; work on `downlink.reques
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -33,6 +33,15 @@ from pipeline.route.turn import Pending, Turn
 from pipeline.route.visit import TIMER_PREFIX
 
 _ANSWER = "route-answer"
+
+
+class _Way(NamedTuple):
+    """How an application's downlinks reach a device."""
+
+    integration: str
+    link: Link | None
+    """None: not known; there was no uplink yet."""
+    device_type: str
 
 
 def change_attributes(turn: Turn, event: AttributesChange) -> None:
@@ -89,27 +98,22 @@ def command(turn: Turn, event: DownlinkCommand) -> None:
     way = _way(turn, event)
     if way is None:
         return
-    integration, link = way
     wanted = RequestedDownlink(
         id=derive_id(event.id, "downlink"),
         tenant=event.tenant,
         device=event.device,
-        integration=integration,
+        integration=way.integration,
         time_ms=event.time_ms,
         request=event.request,
-        device_type=turn.known().get("type", ""),
-        link=link,
+        device_type=way.device_type,
+        link=way.link,
         idempotency=event.idempotency,
     )
     turn.request(wanted.id, wanted, turn.record.headers.get(REPLY_TO, ""))
 
 
-def _way(
-    turn: Turn, event: DownlinkCommand | DownlinksCommand, fallback: str = ""
-) -> tuple[str, Link | None] | None:
-    """Return the integration that a command's downlinks go by, and the link where it is known.
-    None: there is no way, which was said.
-    """
+def _way(turn: Turn, event: DownlinkCommand | DownlinksCommand, fallback: str = "") -> _Way | None:
+    """Return the way of a command's downlinks; None: there is none, which was said."""
     known = turn.known()
     integration = event.integration or known.get("integration") or fallback
     if not integration:
@@ -117,7 +121,7 @@ def _way(
             turn.bury(MessageError(_unknown(turn), code="device_unknown"), tag="downlink")
         return None
     link = known.get("link") if integration == known.get("integration") else None
-    return integration, msgspec.convert(link, Link) if link else None
+    return _Way(integration, msgspec.convert(link, Link) if link else None, known.get("type", ""))
 
 
 def several(turn: Turn, event: DownlinksCommand) -> None:
@@ -127,17 +131,16 @@ def several(turn: Turn, event: DownlinksCommand) -> None:
     way = _way(turn, event, event.fallback)
     if way is None:
         return
-    integration, link = way
     wanted = RequestedDownlinks(
         id=derive_id(event.id, "downlinks"),
         tenant=event.tenant,
         device=event.device,
-        integration=integration,
+        integration=way.integration,
         time_ms=event.time_ms,
         requests=event.requests,
         replace=event.replace,
-        device_type=turn.known().get("type", ""),
-        link=link or event.link,
+        device_type=way.device_type,
+        link=way.link or event.link,
         idempotency=event.idempotency,
         by=event.by,
     )

@@ -55,7 +55,7 @@ class EventHub(Part):
         return tuple(str(each) if type(each) is int else each for each in partitions)
 
 
-class Amqp1Server(AtServer, Part):
+class Amqp1Server(AtServer):
     """`server`: amqps://host:5671 (or amqp://…, unencrypted). `user` and `password`, of Azure the
     name and the key of a shared access policy; or `sas`, of which a token for an hour is made (IoT
     Hub's own server).

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import ClassVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, field_validator
+from pydantic import field_validator
+
+from pipeline.part import Part
 
 
-class AtServer(BaseModel):
+class AtServer(Part):
     """A part of a connection's model; `user` and `password` are fields of their own."""
 
     ports: ClassVar[Mapping[str, int]]

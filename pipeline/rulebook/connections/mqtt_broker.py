@@ -15,7 +15,6 @@ from pydantic import (
 )
 
 from pipeline.integrations.dialect import Dialect, KnowsItsBroker, OverMqtt
-from pipeline.part import Part
 from pipeline.rulebook.catalogue import Problem
 from pipeline.rulebook.connections.at_server import AtServer
 from pipeline.rulebook.connections.connection_config import ConnectionConfig
@@ -31,7 +30,7 @@ _SERVERS = {
 NAME_LENGTH_MAX = 256
 
 
-class MqttBrokerConfig(AtServer, Part):
+class MqttBrokerConfig(AtServer):
     """`server: mqtts://broker.example:8883` (or `mqtt://…`, unencrypted), `user`, `password`,
     `tls` with certificates of one's own, `version` 3.1.1 or 5. `sas` makes user and password of
     Azure IoT Hub, for the device (or `device/module`) that `client_id` names.
