@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import socket
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TextIO
-
-import structlog
 
 from pipeline.errors import UsageError
 from pipeline.ingest.settings import IngestSettings
@@ -81,33 +76,3 @@ class Settings:
     def sink(self) -> SinkSettings:
         """The sinks' settings; relative paths of files begin where the process was started."""
         return SinkSettings(allowed_networks=self.allowed_networks)
-
-
-LogFormat = Literal["text", "json", "auto"]
-
-
-def configure_logs(
-    log_format: LogFormat = "auto", level: str = "info", to: TextIO | None = None
-) -> None:
-    """Send logs to stderr (or `to`): readable on a terminal, JSON lines elsewhere."""
-    to = to or sys.stderr
-    terminal = to.isatty() if log_format == "auto" else log_format == "text"
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
-    )
-    exceptions: list[structlog.typing.Processor] = (
-        [] if terminal else [structlog.processors.dict_tracebacks]
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *exceptions,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping()[level.upper()]
-        ),
-        logger_factory=structlog.WriteLoggerFactory(to),
-        cache_logger_on_first_use=False,
-    )

@@ -7,17 +7,13 @@ embedded log; and the catalogue by which the rulebook checks what the rooms will
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import random
-import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import structlog
 
 from pipeline import topics
 from pipeline.backbone import Backbone, Embedded, OnKafka, kafka_settings
@@ -29,6 +25,7 @@ from pipeline.errors import ConfigError, Fault, FunicularError, UsageError
 from pipeline.ingest.ids import time_ordered_ids
 from pipeline.ingest.source import Outside, connection_models
 from pipeline.integrations.dialect import dialects
+from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 from pipeline.ports import Script, ScriptPort, Stage
 from pipeline.rehearse.chain_test_config import ChainTestsConfig
@@ -54,14 +51,10 @@ if TYPE_CHECKING:
 
 ROOMS = ("ingest", "convert", "route", "downlink", "sink")
 GAUGES_EVERY_S = 1.0
-COLLECT_AFTER = (50_000, 20, 100)
-"""New objects before the garbage collector looks at the youngest; how often before it looks at the
-older ones, and at all (Python: 700, 10, 10)."""
-
 Console = Callable[[Script, Sequence[str]], None]
 
-_log = structlog.get_logger("funicular")
-_rules_log = structlog.get_logger("rules")
+_log = get_logger("funicular")
+_rules_log = get_logger("rules")
 
 
 def script_port(
@@ -76,9 +69,10 @@ def script_port(
 
 def catalogue(scripts: ScriptPort | None = None) -> Catalogue:
     """Return all that a rules folder may use; with `scripts`, scripts are compiled by the check."""
-    check = None
+    check = expect = None
     if isinstance(scripts, CodecPort) and isinstance(scripts.scripts, ScriptProcesses):
         processes = scripts.scripts
+        expect = processes.expect
 
         def check(script: Script) -> ScriptFindings:
             return check_script(script, processes)
@@ -90,6 +84,7 @@ def catalogue(scripts: ScriptPort | None = None) -> Catalogue:
         codecs=codec_models(),
         parse_chain=parse_chain,
         check_script=check,
+        expect_scripts=expect,
         check_chains=check_chains,
         chain_schema=chain_schema,
         check_tests=check_tests,
@@ -156,24 +151,8 @@ def _say(lines: Sequence[LogLine]) -> None:
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
-def tune_interpreter() -> None:
-    """Set what Python's defaults do not fit: a process that does nothing but carry messages.
-
-    Threads of stages compute while the committer's thread gives up the interpreter's lock at each
-    step of SQLite; at Python's own switch interval of 5 ms an append beside a busy stage took
-    38 ms, at this one 4 ms (`python -m tests.bench.log`).
-
-    The messages of a batch and the devices' state are trees, which counting references frees; the
-    collector only searches them for rings, and did so each 700 new objects: a fifth of all CPU time
-    (`python -m tests.bench.profiles --parts`). It still comes, at these numbers of new objects.
-    """
-    sys.setswitchinterval(0.0005)
-    gc.set_threshold(*COLLECT_AFTER)
-
-
 def run_loop(main: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine on uvloop where it is there: a tenth less CPU a request than asyncio's."""
-    tune_interpreter()
     try:
         import uvloop  # noqa: PLC0415 - not on every system
     except ImportError:

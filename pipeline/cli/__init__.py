@@ -27,6 +27,7 @@ from pipeline.cli.schema import schema
 from pipeline.cli.templates import templates
 from pipeline.cli.topics import topics
 from pipeline.cli.trying import decode, encode, send
+from pipeline.interpreter import tune_interpreter
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -41,6 +42,7 @@ def main() -> None:
       funicular test                 do its converters and chains do what their tests say?
       funicular run                  run it on this machine
     """
+    tune_interpreter()
 
 
 for command in (

@@ -66,10 +66,10 @@ def bench(
       funicular bench --messages uplinks.jsonl --json
       funicular bench --log 'kafka://localhost:9092?partitions=4'
     """
+    from pipeline.logs import configure_logs
     from pipeline.rehearse.bench_load import Load
     from pipeline.rehearse.bench_samples import sources, without_connections
     from pipeline.rehearse.messages import read_messages
-    from pipeline.settings import configure_logs
     from pipeline.wiring import load_rules
 
     configure_logs("auto", "warning")

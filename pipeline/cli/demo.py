@@ -58,7 +58,8 @@ def demo(
       funicular demo --plain --until-closed
     """
     from pipeline.demo.process import Demo
-    from pipeline.settings import Settings, configure_logs
+    from pipeline.logs import configure_logs
+    from pipeline.settings import Settings
     from pipeline.sink.addresses import LOOPBACK
 
     with tempfile.TemporaryDirectory(prefix="funicular-demo-") as temporary:

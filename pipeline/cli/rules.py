@@ -234,10 +234,10 @@ def _is_rules(path: Path) -> bool:
 
 def _libraries(paths: list[Path], only: tuple[str, ...]) -> list[Result]:
     """Run libraries of codecs and say a line a vendor; return all results."""
+    from pipeline.logs import configure_logs
     from pipeline.metrics import Registry
     from pipeline.rehearse.library import run_library
     from pipeline.script import ScriptLimits
-    from pipeline.settings import configure_logs
     from pipeline.wiring import script_port
 
     configure_logs("auto", "error")

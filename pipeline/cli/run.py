@@ -10,7 +10,8 @@ import click
 from pipeline.cli.speaking import data_option, log_option, rules_option, telling
 
 if TYPE_CHECKING:
-    from pipeline.settings import LogFormat, Settings
+    from pipeline.logs import LogFormat
+    from pipeline.settings import Settings
 
 
 def _networks(_context: click.Context, _option: click.Parameter, words: tuple[str, ...]) -> Any:
@@ -67,7 +68,8 @@ def run(*, log_format: LogFormat, log_level: str, **chosen: Any) -> None:
       funicular run --log kafka://localhost:9092
       funicular run --allow-network loopback --allow-network 10.20.0.0/16
     """
-    from pipeline.settings import Settings, configure_logs
+    from pipeline.logs import configure_logs
+    from pipeline.settings import Settings
 
     configure_logs(log_format, log_level)
     _serve(Settings(**chosen))
@@ -92,7 +94,8 @@ def worker(*, rooms: tuple[str, ...], log_format: LogFormat, log_level: str, **c
       funicular worker convert route --log kafka://localhost:9092 --port 8081
       funicular worker ingest --log kafka://localhost:9092 --host 0.0.0.0
     """
-    from pipeline.settings import Settings, configure_logs
+    from pipeline.logs import configure_logs
+    from pipeline.settings import Settings
 
     configure_logs(log_format, log_level)
     _serve(Settings(**chosen), rooms)

@@ -150,9 +150,9 @@ def json_line(value: Any) -> None:
 @contextmanager
 def rulebooks(rules: tuple[Path, ...]) -> Iterator[tuple[dict[str, Rulebook], ScriptPort]]:
     """Give the rulebooks by tenant, and the script processes that checked them."""
+    from pipeline.logs import configure_logs
     from pipeline.metrics import Registry
     from pipeline.script import ScriptLimits
-    from pipeline.settings import configure_logs
     from pipeline.wiring import load_rules, script_port
 
     configure_logs("auto", "warning")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import structlog
+from pipeline.logs import get_logger
 
 if TYPE_CHECKING:
     from aiokafka import TopicPartition
@@ -23,7 +23,7 @@ STOP_S = 5.0
 # whether the process lives is told by heartbeats.
 POLL_INTERVAL_MAX_MS = 2**31 - 1
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 def quiet() -> None:

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 import orjson
-import structlog
 
 from pipeline.errors import MessageError, RetryableError, StorageFullError
+from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 from pipeline.model.event import WindowOpened
 from pipeline.model.http import Request, Response
@@ -61,7 +61,7 @@ SPREAD = 64
 """Over how many keys an integration's requests go that name no device and need no order."""
 
 _encode = msgspec.json.Encoder().encode
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Gate:

@@ -11,9 +11,8 @@ from contextlib import suppress
 from secrets import token_hex
 from typing import Any
 
-import structlog
-
 from pipeline.errors import RetryableError
+from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 from pipeline.model.letters import LetterBox
 from pipeline.ports import Log
@@ -42,7 +41,7 @@ from .waiting import Waiting
 Ready = Callable[[], str | None]
 """Says what is missing before messages can be handled, in a sentence; None: nothing."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Ingest:

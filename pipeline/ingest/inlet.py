@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-import structlog
 
 from pipeline.errors import LeaseLostError, MessageError, RetryableError
 from pipeline.integrations.dialect import DeviceTemplate
+from pipeline.logs import get_logger
 from pipeline.model.dead_letter import bury
 from pipeline.model.http import Request
 from pipeline.model.record import REPLY_TO, Outgoing, Record
@@ -28,7 +28,7 @@ from .source_health import SourceHealth
 from .windows import Leaving, Window
 
 STAGE = "ingest"
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class DoorInlet:

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import msgspec
-import structlog
 
 from pipeline.errors import UsageError
+from pipeline.logs import get_logger
 
 Right = Literal["read", "write", "downlink", "admin"]
 """`read`: attributes, downlinks, metrics; `write`: change them; `downlink`: only ask for
@@ -34,7 +34,7 @@ CHECK_INTERVAL_S = 1.0
 PREFIX = "fk_"
 
 _NOBODY = sha256(secrets.token_bytes(32)).hexdigest()
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Key(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
-import structlog
 
 from pipeline.errors import RetryableError
+from pipeline.logs import get_logger
 from pipeline.model.event import (
     AttributesChange,
     CallEnded,
@@ -37,7 +37,7 @@ from .waiting import Waiting
 Command = AttributesChange | Query | DownlinkCommand | DownlinksCommand | Cancel | Forget
 
 _encode = msgspec.json.Encoder().encode
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Origin(NamedTuple):

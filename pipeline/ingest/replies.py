@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import msgspec
-import structlog
 
 from pipeline.errors import RetryableError
+from pipeline.logs import get_logger
 from pipeline.model.record import TENANT, TRACE_ID, Record
 from pipeline.model.reply import Reply
 from pipeline.ports import Log, Reader
@@ -20,7 +20,7 @@ from .waiting import Waiting
 BACKOFF_S = 0.5
 
 _decode = msgspec.json.Decoder(Reply).decode
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Replies:

@@ -14,9 +14,9 @@ from itertools import islice
 from typing import Literal
 
 import msgspec
-import structlog
 
 from pipeline.errors import RetryableError
+from pipeline.logs import get_logger
 from pipeline.model.downlink import State
 from pipeline.model.event import DownlinkReport
 from pipeline.model.record import Outgoing, derive_id, device_key, headers_of
@@ -34,7 +34,7 @@ BACKOFF_S = 0.1
 BACKOFF_MAX_S = 5.0
 
 _encode = msgspec.json.Encoder().encode
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Reports:

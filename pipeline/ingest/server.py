@@ -13,11 +13,11 @@ from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote
 
-import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from pipeline.errors import UsageError
+from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 from pipeline.model.http import Response
 
@@ -42,7 +42,7 @@ READ_BUFFER_BYTES = 64 * 1024
 NOT_FOUND = problem(404, "not_found", "there is nothing at this address")
 _BAD_QUERY = problem(400, "query", f"the query has more than {QUERY_FIELDS_MAX} fields")
 _TEXT = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Server:

@@ -8,9 +8,10 @@ one integration's messages come where they are not posted to the door. It neithe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from typing import Any, ClassVar, Protocol
 
 from pipeline.errors import RetryableError
@@ -19,7 +20,7 @@ from pipeline.ports import Leases
 from pipeline.rulebook.book import Integration
 from pipeline.rulebook.connections.connection_config import ConnectionConfig
 from pipeline.rulebook.connections.tls import TlsConfig
-from pipeline.scan import defined
+from pipeline.scan import Parts
 
 from .door import Answer
 from .windows import Leaving, Window
@@ -171,15 +172,16 @@ class SourceType(Protocol):
         ...
 
 
+_FOUND = ("pipeline.ingest.transports", "SOURCE", "funicular.sources")
+
+
 @cache
-def sources() -> dict[str, SourceType]:
+def sources() -> Mapping[str, SourceType]:
     """Return all sources by name: the files of this folder and the plug-ins of others."""
-    return {
-        each.name: each
-        for _, each in defined("pipeline.ingest.transports", "SOURCE", "funicular.sources")
-    }
+    return Parts(*_FOUND)
 
 
-def connection_models() -> dict[str, type[ConnectionConfig]]:
+@cache
+def connection_models() -> Mapping[str, type[ConnectionConfig]]:
     """Return each source's Config by name, for the rulebook's catalogue."""
-    return {name: source.Config for name, source in sources().items()}
+    return Parts(*_FOUND, of=attrgetter("Config"))

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
-import structlog
 
+from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 
 State = Literal["connecting", "connected", "lost", "standby", "stopped"]
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class IntegrationStatus(msgspec.Struct, frozen=True):

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import structlog
 
 from pipeline.errors import LeaseLostError, RetryableError
+from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 from pipeline.ports import Lease, Log
 from pipeline.rulebook.book import Integration, Rulebooks
@@ -28,7 +28,7 @@ from .settings import IngestSettings
 from .source import ALONE, Context, Outside, Source, sources
 from .source_health import IntegrationStatus, SourceHealth
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _Name = tuple[str, str]  # tenant, integration
 
 

@@ -22,7 +22,7 @@ from pipeline.model.mqtt import Publication
 from pipeline.model.reply import Reply
 from pipeline.model.uplink import Link, Uplink
 from pipeline.part import Part
-from pipeline.scan import defined
+from pipeline.scan import Parts
 
 DEVICE_NAME_LENGTH_MAX = 255  # names are parts of keys, paths and file names
 
@@ -298,9 +298,6 @@ def _pieces(template: str) -> tuple[tuple[str, str], ...]:
 
 
 @cache
-def dialects() -> dict[str, Dialect]:
+def dialects() -> Mapping[str, Dialect]:
     """Return all dialects by name: the files of this folder and the plug-ins of others."""
-    return {
-        each.name: each
-        for _, each in defined("pipeline.integrations", "DIALECT", "funicular.integrations")
-    }
+    return Parts("pipeline.integrations", "DIALECT", "funicular.integrations")

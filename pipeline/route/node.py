@@ -25,7 +25,7 @@ from pipeline.part import Part
 from pipeline.ports import Script
 from pipeline.route.fields import NodeName, Target
 from pipeline.rulebook.catalogue import Known, Problem
-from pipeline.scan import defined
+from pipeline.scan import Parts
 
 if TYPE_CHECKING:
     from pipeline.route.visit import Visit
@@ -169,12 +169,9 @@ def _names_in(value: Any) -> Iterator[str]:
 
 
 @cache
-def nodes() -> dict[str, type[Node]]:
+def nodes() -> Mapping[str, type[Node]]:
     """Return all nodes by verb: the files of `nodes/` and the plug-ins of others."""
-    found = {
-        each.verb: each for _, each in defined("pipeline.route.nodes", "NODE", "funicular.nodes")
-    }
-    return dict(sorted(found.items()))
+    return Parts("pipeline.route.nodes", "NODE", "funicular.nodes")
 
 
 def example(node: type[Node]) -> str:

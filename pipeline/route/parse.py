@@ -24,6 +24,7 @@ MESSAGE_TYPES = ("uplink", "join", "location", "service_data", "status", ATTRIBU
 """What enters chains: `model.uplink.MessageType`, changes of attributes, what devices tell."""
 
 _TARGET_KEYS = ("then", "otherwise", "on_failure")
+_BESIDE = ("name", *_TARGET_KEYS)
 Path = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -171,7 +172,7 @@ def _validate(model: type[Model], value: Any, path: Path) -> tuple[Model | None,
 def _parse_node(item: Any, path: Path, known: Known) -> tuple[Node | None, list[Problem]]:
     if not isinstance(item, dict):
         return None, [Problem(path, "must be a mapping with `name` and what the node does")]
-    verbs = [verb for verb in nodes() if verb in item]
+    verbs = sorted(key for key in item if key not in _BESIDE and key in nodes())
     if len(verbs) > 1:
         listed = " and ".join(f"`{verb}`" for verb in verbs)
         return None, [
@@ -193,7 +194,7 @@ def _parse_node(item: Any, path: Path, known: Known) -> tuple[Node | None, list[
 
 
 def _unknown_verb(item: dict[Any, Any], path: Path) -> list[Problem]:
-    odd = [key for key in item if key not in ("name", *_TARGET_KEYS)]
+    odd = [key for key in item if key not in _BESIDE]
     listed = f"nodes are {', '.join(f'`{verb}`' for verb in nodes())}"
     if not odd:
         return [Problem(path, "the node does nothing", listed)]

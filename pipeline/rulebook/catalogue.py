@@ -94,6 +94,8 @@ class Catalogue:
     sinks: Mapping[str, type[BaseModel]]  # transport name → the model of its config
     parse_chain: ParseChain
     check_script: CheckScript | None = None
+    # Is told, before all else, in which languages there are scripts to be checked.
+    expect_scripts: Callable[[Collection[str]], None] | None = None
     check_chains: CheckChains | None = None
     # Gives the JSON Schema of a chain; making it takes longer than all else that a check does.
     chain_schema: Callable[[], Mapping[str, Any]] | None = None

@@ -235,12 +235,13 @@ class Checks:
 
     def _sink(self, value: Mapping[str, Any]) -> tuple[str, Any, list[Problem]]:
         transport = value.get("transport")
-        listed = "there are " + ", ".join(f"`{each}`" for each in sorted(self._catalogue.sinks))
-        if transport is None:
-            return "", None, [Problem((), "`transport` is missing", listed)]
         model = self._catalogue.sinks.get(transport) if isinstance(transport, str) else None
         if model is None:
-            hint = suggest(str(transport), self._catalogue.sinks) or listed
+            known = sorted(self._catalogue.sinks)
+            listed = "there are " + ", ".join(f"`{each}`" for each in known)
+            if transport is None:
+                return "", None, [Problem((), "`transport` is missing", listed)]
+            hint = suggest(str(transport), known) or listed
             message = f"there is no transport `{transport}`"
             return "", None, [Problem(("transport",), message, hint, 0)]
         if "transport" not in model.model_fields:

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from pipeline.errors import Fault
 from pipeline.rulebook.catalogue import suggest
@@ -63,6 +63,12 @@ class Folder:
     tables: dict[str, str] = field(default_factory=dict)
     templates: dict[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+
+    @property
+    def languages(self) -> frozenset[str]:
+        """The languages of the scripts that stand in files of their own."""
+        files = [*self.scripts, *self.chain_scripts]
+        return frozenset(LANGUAGES[PurePath(file).suffix] for file in files)
 
     @property
     def version(self) -> str:

@@ -21,15 +21,17 @@ def load(folder: Path, catalogue: Catalogue, env: Mapping[str, str]) -> Rulebook
     else: scripts are compiled by the catalogue's `check_script` and not run.
     """
     files = read_folder(folder)
+    if catalogue.expect_scripts is not None:
+        catalogue.expect_scripts(files.languages)
     checks = Checks(folder, files, catalogue, env)
     settings = checks.settings()
     integrations = checks.integrations(settings)
-    converters = checks.converters()
     described = checks.described()
     checks.templates()
     sinks = checks.sinks(settings.tenant)
     chains = checks.chains()
     checks.tests()
+    converters = checks.converters()  # last: what their scripts run in starts meanwhile
     if checks.faults:
         raise ConfigError(_bounded(checks.faults))
     return Rulebook(

@@ -12,7 +12,7 @@ _ESCAPED = {"x": 4, "u": 6, "U": 10}  # lengths of `\xHH`, `\uHHHH`, `\UHHHHHHHH
 def align(written: str, value: str, offset: int, style: str | None) -> int:
     """Return the index in `written` of the character `value[offset]`; its end where it has none.
 
-    `style` is YAML's: `"`, `'`, `|`, `>`, or None for plain.
+    `style` is YAML's: `"`, `'`, `|`, `>`, or empty for plain.
     """
     if style in ("|", ">"):
         return _align_block(written, value, offset)

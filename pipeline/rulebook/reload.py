@@ -11,9 +11,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-import structlog
-
 from pipeline.errors import ConfigError, FunicularError
+from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 from pipeline.rulebook.book import Rulebook
 from pipeline.rulebook.watch import RulesSource
@@ -25,7 +24,7 @@ topics could not be made, a script process did not start.
 """
 FAULTS_LOGGED_MAX = 100
 
-_log = structlog.get_logger("funicular")
+_log = get_logger("funicular")
 Load = Callable[[Path], Rulebook]
 Activate = Callable[[Mapping[str, Rulebook]], Awaitable[None]]
 

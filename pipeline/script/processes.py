@@ -12,7 +12,7 @@ one; of that, none can take another's share. What is over goes back as `script_b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -82,7 +82,8 @@ class _Group:
 
 
 class ScriptProcesses:
-    """Implements `ports.ScriptPort`. Thread-safe; starts no process before the first call.
+    """Implements `ports.ScriptPort`. Thread-safe; starts no process before the first call, or
+    before it is told to expect some.
 
     Above the port's codes: `script_budget`, where one tenant's scripts have used up their CPU time
     (`batch_ms_max`, beside others `batch_beside_ms_max`, or its share of `batch_all_ms_max`) or
@@ -140,6 +141,11 @@ class ScriptProcesses:
         if isinstance(results[0], ScriptError):
             return frozenset(), results[0]
         return frozenset(map(str, results[0])), None
+
+    def expect(self, languages: Iterable[str]) -> None:
+        """Begin to start a process for each language: scripts in it will be called soon."""
+        for language in languages:
+            self._seats.expect(language)
 
     def close(self) -> None:
         """See `ports.ScriptPort`."""

@@ -6,18 +6,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from threading import Condition
 
-import structlog
-
-from pipeline.errors import ClosedError
+from pipeline.errors import ClosedError, RetryableError
+from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 from pipeline.script.limits import ScriptLimits
 from pipeline.script.process import ChildLostError, ScriptProcess
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 Key = tuple[str, str]  # tenant, language
 
 
@@ -68,6 +67,14 @@ class Seats:
         self._has_told = False
         # Children die with the thread that started them (PDEATHSIG), so one thread starts all.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="script-starter")
+        self._expected: dict[str, Future[ScriptProcess]] = {}  # by language
+
+    def expect(self, language: str) -> None:
+        """Begin to start a child that will be needed soon: whoever needs it waits for less."""
+        with suppress(RuntimeError):  # closed: nobody will
+            if language not in self._expected:
+                starting = self._starter.submit(ScriptProcess, language, self._limits)
+                self._expected[language] = starting
 
     @contextmanager
     def take(self, key: Key) -> Iterator[Seat]:
@@ -111,7 +118,9 @@ class Seats:
         RetryableError: it does not start. ClosedError: too late.
         """
         try:
-            starting = self._starter.submit(ScriptProcess, language, self._limits)
+            starting = self._expected.pop(language, None) or self._starter.submit(
+                ScriptProcess, language, self._limits
+            )
         except RuntimeError:
             raise ClosedError("the script engines are closed") from None
         process = starting.result()
@@ -133,4 +142,8 @@ class Seats:
             self._change.notify_all()
         for seat in idle:
             seat.end()
+        expected, self._expected = self._expected, {}
+        for starting in expected.values():
+            with suppress(RetryableError):
+                starting.result().end()
         self._starter.shutdown(wait=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import ClassVar
 
 from pipeline.clients.amqp1 import Connection, ServerError, connected
 from pipeline.errors import MessageError
@@ -100,16 +99,11 @@ class Amqp1DownlinkTransport:
         return downlink_address(way.address, downlink, link), message.encode(), made.reference
 
 
-class _Handover:
-    """See `transport.HandoverType`."""
-
-    name: ClassVar[str] = "amqp1"
-
-    def __call__(self, integration: Integration, context: Context) -> Transport:
-        way = integration.connection.way_down()
-        if way is None:
-            return DownlinkTransport(integration, context)
-        return Amqp1DownlinkTransport(integration, context, way)
+def _handover(integration: Integration, context: Context) -> Transport:
+    way = integration.connection.way_down()
+    if way is None:
+        return DownlinkTransport(integration, context)
+    return Amqp1DownlinkTransport(integration, context, way)
 
 
-HANDOVER = _Handover()
+HANDOVER = _handover

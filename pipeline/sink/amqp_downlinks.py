@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from pipeline.clients.amqp import BrokerError, broker_error, connected
 from pipeline.errors import MessageError
@@ -118,16 +118,11 @@ class AmqpDownlinkTransport:
         return Result(Verdict.DELIVERED, detail={"reference": made.reference})
 
 
-class _Handover:
-    """See `transport.HandoverType`."""
-
-    name: ClassVar[str] = "amqp"
-
-    def __call__(self, integration: Integration, context: Context) -> Transport:
-        way = integration.connection.way_down(integration.dialect)
-        if way is None:
-            return DownlinkTransport(integration, context)
-        return AmqpDownlinkTransport(integration, context, way)
+def _handover(integration: Integration, context: Context) -> Transport:
+    way = integration.connection.way_down(integration.dialect)
+    if way is None:
+        return DownlinkTransport(integration, context)
+    return AmqpDownlinkTransport(integration, context, way)
 
 
-HANDOVER = _Handover()
+HANDOVER = _handover

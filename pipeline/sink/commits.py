@@ -10,16 +10,15 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import structlog
-
 from pipeline.errors import RetryableError
+from pipeline.logs import get_logger
 from pipeline.model.record import Outgoing
 from pipeline.ports import Log, Reader
 from pipeline.sink.clock import Clock
 from pipeline.sink.lanes import Lanes
 from pipeline.sink.settings import SinkSettings
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Commits:

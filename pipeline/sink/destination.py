@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import msgspec
-import structlog
 
 from pipeline.errors import FunicularError, RetryableError
+from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 from pipeline.model.delivery import Delivery
 from pipeline.model.record import Outgoing, Record
@@ -32,7 +32,7 @@ from pipeline.topics import delivery_topic
 
 EXPIRY_CHECK_S_MAX = 60.0  # The wall clock may jump: expiry is looked at least this often.
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _decode = msgspec.json.Decoder(Delivery).decode
 
 

@@ -11,10 +11,10 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
-import structlog
 
 from pipeline.errors import MessageError, RetryableError
 from pipeline.integrations.dialect import QueueDialect, Referring
+from pipeline.logs import get_logger
 from pipeline.model.delivery import Delivery
 from pipeline.model.http import Call
 from pipeline.model.uplink import Link
@@ -26,7 +26,7 @@ from pipeline.sink.transport import Context, Result, Verdict
 WARNINGS_MAX = 100  # texts that are remembered, so that each is logged once
 ERROR_TEXT_MAX = 500  # characters of a network server's own error message
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _NO_LINK = Link()
 _PLAIN_HEADERS = frozenset({"accept", "content-type", "user-agent"})  # any other may be a key
 

@@ -33,8 +33,6 @@ _NO_LINK = Link()
 class MqttDownlinkTransport:
     """See `transport.Transport`. One connection; of one device one downlink after the other."""
 
-    name = "mqtt"
-
     def __init__(self, integration: Integration, context: Context) -> None:
         settings = context.settings
         self._integration = integration

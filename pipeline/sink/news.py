@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import structlog
-
+from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 from pipeline.model.dead_letter import DEAD_LETTER_TOPIC
 from pipeline.model.record import Outgoing
@@ -18,7 +17,7 @@ REFUSALS_SAID_EVERY_S = 60.0  # Each refusal is a dead letter; the log says so a
 State = Literal["opening", "ok", "failing", "disabled", "stopped"]
 _SHOWN: tuple[State, ...] = ("ok", "failing", "disabled")
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,8 +41,6 @@ _PASSING = frozenset({
 class OpcuaDownlinkTransport:
     """See `transport.Transport`. One connection; one downlink after the other."""
 
-    name = "opcua"
-
     def __init__(self, integration: Integration, context: Context) -> None:
         settings = context.settings
         self._integration = integration

@@ -6,10 +6,11 @@ destination and says what became of each. It neither retries nor waits: `destina
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
+from operator import attrgetter
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -17,7 +18,7 @@ from pydantic import BaseModel
 
 from pipeline.model.delivery import Delivery
 from pipeline.rulebook.book import Integration
-from pipeline.scan import defined
+from pipeline.scan import Parts
 from pipeline.sink.retry import RetryConfig
 from pipeline.sink.settings import SinkSettings
 
@@ -104,31 +105,31 @@ class TransportType(Protocol):
         ...
 
 
+_FOUND = ("pipeline.sink", "TRANSPORT", "funicular.sinks")
+
+
 @cache
-def transports() -> dict[str, TransportType]:
+def transports() -> Mapping[str, TransportType]:
     """Return all transports by name: the files of this folder and the plug-ins of others."""
-    return {each.name: each for _, each in defined("pipeline.sink", "TRANSPORT", "funicular.sinks")}
+    return Parts(*_FOUND)
 
 
-class HandoverType(Protocol):
-    """The class by which downlinks leave over one integration's `transport`: `HANDOVER` of a file
-    of this folder.
-    """
-
-    name: ClassVar[str]
-    """As in `transport:` of an integration's YAML."""
-
-    def __call__(self, integration: Integration, context: Context) -> Transport:
-        """Return a transport that is not yet open."""
-        ...
+Handover = Callable[[Integration, Context], Transport]
+"""Returns a transport, not yet open, by which one integration's downlinks leave: `HANDOVER` of a
+file of this folder, `<transport>_downlinks.py`."""
 
 
 @cache
-def handovers() -> dict[str, HandoverType]:
-    """Return how downlinks leave, by the integration's transport."""
-    return {each.name: each for _, each in defined("pipeline.sink", "HANDOVER")}
+def _handovers() -> Mapping[str, Handover]:
+    return Parts("pipeline.sink", "HANDOVER")
 
 
-def config_models() -> dict[str, type[BaseModel]]:
+def handover_of(transport: str) -> Handover | None:
+    """Return how downlinks of integrations of a transport leave; None: by HTTP."""
+    return _handovers().get(f"{transport}_downlinks")
+
+
+@cache
+def config_models() -> Mapping[str, type[BaseModel]]:
     """Return each transport's Config by name, for the rulebook's catalogue."""
-    return {name: transport.Config for name, transport in transports().items()}
+    return Parts(*_FOUND, of=attrgetter("Config"))

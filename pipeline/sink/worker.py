@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
-
+from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 from pipeline.ports import Log
 from pipeline.rulebook.book import Integration, Rulebook, Rulebooks, SinkEntry
@@ -22,10 +21,10 @@ from pipeline.sink.downlinks import DownlinkTransport
 from pipeline.sink.endings import Ending, downlink_ending, sink_ending
 from pipeline.sink.news import DestinationStatus
 from pipeline.sink.settings import SinkSettings
-from pipeline.sink.transport import Context, Transport, handovers, transports
+from pipeline.sink.transport import Context, Transport, handover_of, transports
 from pipeline.topics import downlink_destination
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _Name = tuple[str, str]  # tenant, destination
 WayOut = Callable[[Context], Transport]
 
@@ -155,7 +154,7 @@ def _sink_plan(entry: SinkEntry) -> _Plan:
 
 def _downlink_plan(integration: Integration) -> _Plan:
     # Where the transport has no way out of its own, the network server's API is called.
-    handover = handovers().get(integration.transport, DownlinkTransport)
+    handover = handover_of(integration.transport) or DownlinkTransport
     return _Plan(
         f"downlinks of {integration.dialect.name}",
         (integration.options, integration.connection),

@@ -18,9 +18,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
-import structlog
-
 from pipeline.errors import ClosedError, StorageFullError
+from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 from pipeline.stream import rows
 from pipeline.stream.catalogue import Catalogue, Topic
@@ -29,7 +28,7 @@ from pipeline.stream.retention import Retention
 from pipeline.stream.settings import LogSettings
 from pipeline.stream.writeset import LoopWakes, Move, WriteSet
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 # What SQLite says when there is no room: ENOSPC is FULL; a quota and a file size limit are
 # WRITE; the shared memory file beside the log needs room too.

@@ -7,16 +7,15 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 
-import structlog
-
 from pipeline.errors import UsageError
+from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 from pipeline.ports import Stage
 from pipeline.stream.runner import StageRunner
 from pipeline.stream.settings import EngineSettings
 from pipeline.stream.sqlite import SqliteLog
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class SqliteEngine:

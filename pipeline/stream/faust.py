@@ -48,10 +48,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 
-import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 from pipeline.ports import Stage
 from pipeline.stream.faust_app import StageApp, make_app
@@ -65,7 +65,7 @@ __all__ = ["FaustEngine", "FaustSettings", "StageApp", "make_app"]
 # What `drain` waits for the app to look at its offsets.
 ANSWER_S = 10.0
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class FaustEngine:

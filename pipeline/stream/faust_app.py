@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import faust
-import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError
 from faust.app.base import BootStrategy
 from faust.types import StreamT
 
 from pipeline.errors import UsageError
+from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 from pipeline.ports import Stage
 from pipeline.stream.faust_runner import FaustRunner
@@ -32,7 +32,7 @@ from pipeline.stream.sqlite import wall_clock_ms
 # How often a restore is looked at.
 WATCH_S = 1.0
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class WithoutWeb(BootStrategy):

@@ -10,10 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 
-import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from pipeline.errors import RetryableError
+from pipeline.logs import get_logger
 from pipeline.stream.faust_state import PartitionState
 from pipeline.stream.kafka_changes import Change
 from pipeline.stream.kafka_settings import KafkaSettings
@@ -22,7 +22,7 @@ from pipeline.stream.kafka_settings import KafkaSettings
 TELL_S = 5.0
 POLL_MS = 200
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 async def restore(

@@ -17,11 +17,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
 from faust.types import TP, AppT, EventT
 
 from pipeline import topics
 from pipeline.errors import RetryableError
+from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 from pipeline.model.dead_letter import bury
 from pipeline.model.record import Outgoing, Record
@@ -34,7 +34,7 @@ from pipeline.stream.kafka_records import header_bytes, header_texts, key_text
 from pipeline.stream.partitioner import partition_of
 from pipeline.stream.settings import EngineSettings
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 # What another partition than the key's would break: order per device, and who owns its state.
 _KEYED = frozenset({topics.DEVICE_EVENTS, topics.DOWNLINK_REQUESTED})
 

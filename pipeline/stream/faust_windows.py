@@ -7,14 +7,14 @@ answered empty at once, and downlinks keep waiting.
 from __future__ import annotations
 
 import msgspec
-import structlog
 
 from pipeline import topics
+from pipeline.logs import get_logger
 from pipeline.model.event import DownlinkWork, ReplyWindow
 from pipeline.model.record import Outgoing, Record
 from pipeline.ports import Batch, DeviceState, Stage
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _decode = msgspec.json.Decoder(DownlinkWork).decode
 _encode = msgspec.json.Encoder().encode
 # Only windows are decoded here; the tag is how msgspec writes it.

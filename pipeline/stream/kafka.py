@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
-import structlog
 from confluent_kafka.admin import AdminClient
 
 from pipeline.errors import UsageError
+from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 from pipeline.ports import Stage
 from pipeline.stream.kafka_client import Complaints, shared_options
@@ -25,7 +25,7 @@ from pipeline.stream.kafka_runner import KafkaStageRunner
 from pipeline.stream.kafka_settings import KafkaSettings
 from pipeline.stream.sqlite import wall_clock_ms
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _LOOK_S = 0.05
 
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import structlog
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from pipeline.errors import RetryableError, UsageError
+from pipeline.logs import get_logger
 from pipeline.stream.kafka_limits import KafkaEngineSettings
 from pipeline.stream.kafka_settings import KafkaSettings
 from pipeline.stream.partitioner import CONFLUENT
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 # librdkafka waits this long to ask again while the coordinator still ends the transaction before:
 # at its default of 100 ms a transaction that is refused takes 110 ms, at this 30 ms.

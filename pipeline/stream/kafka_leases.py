@@ -16,10 +16,10 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-import structlog
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
 from pipeline.errors import FunicularError, RetryableError
+from pipeline.logs import get_logger
 from pipeline.stream.kafka_client import (
     Complaints,
     admin_client,
@@ -41,7 +41,7 @@ TICK_S = 0.1
 LET_GO_S = 10.0
 LOOK_EVERY_S = 5.0
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class KafkaLeases:

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import suppress
 from typing import Any
 
-import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import (
     CommitFailedError,
@@ -24,6 +23,7 @@ from aiokafka.errors import (
 
 from pipeline.clients.kafka import POLL_INTERVAL_MAX_MS, fetch, only_our_cancellation, sticky, stop
 from pipeline.errors import ClosedError, RetryableError
+from pipeline.logs import get_logger
 from pipeline.model.record import Outgoing, Record
 from pipeline.ports import Holder
 from pipeline.stream.kafka_records import record_of
@@ -31,7 +31,7 @@ from pipeline.stream.kafka_settings import KafkaSettings
 
 _FAULTS = (KafkaError, ConsumerStoppedError, OSError, TimeoutError)
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 Append = Callable[[Sequence[Outgoing]], Awaitable[None]]
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import structlog
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import admin as kafka_admin
 
 from pipeline.errors import RetryableError
+from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 from pipeline.stream.kafka_changes import Change
 from pipeline.stream.kafka_client import error_of, reader_options, refuse
@@ -22,7 +22,7 @@ from pipeline.stream.kafka_limits import KafkaEngineSettings
 from pipeline.stream.kafka_settings import KafkaSettings
 from pipeline.stream.kafka_store import PartitionStore, StoreError
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 # Its documentation has it, its types have not.
 _OFFSETS: Any = kafka_admin.OffsetSpec  # type: ignore[attr-defined]
 _EARLIEST, _LATEST = _OFFSETS.earliest(), _OFFSETS.latest()

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as Place
 
 from pipeline.errors import RetryableError, UsageError
+from pipeline.logs import get_logger
 from pipeline.model.record import RULES_VERSION, SCHEMA, SCHEMA_VERSION, TENANT
 from pipeline.rulebook.book import Rulebook
 from pipeline.stream.kafka_client import Complaints, error_of, refuse, shared_options, unreachable
@@ -44,7 +44,7 @@ _FENCED = frozenset(
         KafkaError.PRODUCER_FENCED,
     }
 )
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class RulesReader:

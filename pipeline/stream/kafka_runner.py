@@ -14,10 +14,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-import structlog
 from confluent_kafka.admin import AdminClient
 
 from pipeline.errors import MessageError, RetryableError, UsageError
+from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 from pipeline.ports import Stage
 from pipeline.stream.kafka_group import Group
@@ -30,7 +30,7 @@ from pipeline.stream.kafka_slot import Slot
 from pipeline.stream.kafka_store import NEVER, PartitionStore, StoreError
 from pipeline.stream.kafka_transactions import Transactions, UnknownOutcomeError, Work
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _FENCED_WITHIN_S = 60.0
 _COMING = (Phase.NEW, Phase.RESTORING)
 

@@ -24,10 +24,10 @@ from typing import Any
 
 import msgspec
 import orjson
-import structlog
 from rocksdict import Options, Rdict, WriteBatch, WriteOptions
 
 from pipeline.errors import RetryableError
+from pipeline.logs import get_logger
 from pipeline.ports import DueTimer
 from pipeline.stream.kafka_changes import Change, quote, read_key, unquote
 
@@ -38,7 +38,7 @@ _DUE_MAX = (1 << 63) - 1
 FLUSH_MS = 10_000
 """How much of the changelog, in milliseconds of its time, is read again after a kill, about."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class StoreError(Exception):

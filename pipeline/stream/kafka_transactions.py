@@ -12,10 +12,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from pipeline.errors import MessageError, RetryableError
+from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 from pipeline.model.record import Outgoing
 from pipeline.stream.kafka_calls import Calls
@@ -24,7 +24,7 @@ from pipeline.stream.kafka_client import error_of, producer_options, refuse
 from pipeline.stream.kafka_limits import KafkaEngineSettings
 from pipeline.stream.kafka_settings import KafkaSettings
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _FULL_S = 0.02
 # A transaction that begins while the coordinator still ends the one before is refused, and
 # librdkafka asks again after 20 ms, whatever it is told. A batch that was handled in less waits for

@@ -13,11 +13,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from pipeline.errors import ClosedError, FunicularError, MessageError, RetryableError
+from pipeline.logs import get_logger
 from pipeline.model.record import Outgoing
 from pipeline.stream.kafka_records import header_bytes
 from pipeline.stream.kafka_settings import KafkaSettings
@@ -28,7 +28,7 @@ PROBE_EVERY_S = 0.5
 END_S = 5.0
 RECORD_OVERHEAD_BYTES = 64  # What a record costs beside its parts, with room to spare.
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class _Append:

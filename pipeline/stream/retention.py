@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import sqlite3
 
-import structlog
-
 from pipeline import topics
+from pipeline.logs import get_logger
 from pipeline.stream.catalogue import Catalogue, Topic
 from pipeline.stream.database import OFFSET_BITS, write_rows
 from pipeline.stream.settings import LogSettings
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 # Below nine tenths of the limit, a log that was full is no longer under pressure.
 _RELIEVED = 0.9

@@ -15,15 +15,15 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import msgspec
-import structlog
 
 from pipeline.errors import UsageError
+from pipeline.logs import get_logger
 from pipeline.rulebook.folder import NAME
 
 KEPT = 2
 """How many versions of a tenant stay on a worker's disk: another process may read the older one."""
 _LENGTH_MAX = 255
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Manifest(msgspec.Struct, frozen=True):

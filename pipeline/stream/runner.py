@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
-import structlog
 
 from pipeline.errors import ClosedError, RetryableError
+from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 from pipeline.model.record import Outgoing
 from pipeline.ports import Batch, DeviceState, DueTimer, Stage
@@ -26,7 +26,7 @@ from pipeline.stream.sqlite import SqliteLog
 from pipeline.stream.state_cache import StateCache
 from pipeline.stream.writeset import WriteSet
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _DUE = """
 SELECT key, name, due_ms, data FROM timer

@@ -25,12 +25,12 @@ from typing import Any
 
 import structlog
 
+from pipeline.interpreter import tune_interpreter
 from pipeline.metrics import Registry
 from pipeline.model.record import Record
 from pipeline.ports import Batch, DeviceState
 from pipeline.route.stage import Route
 from pipeline.stream.settings import MIB
-from pipeline.wiring import tune_interpreter
 from tests.bench.main_job import engine, prepare, uplinks_from
 from tests.bench.peers.processes import resident_bytes
 from tests.bench.route import FILTERS, HEAD, REMEMBER, SEND

@@ -26,13 +26,14 @@ import structlog
 from confluent_kafka import Producer
 
 from pipeline import topics
+from pipeline.interpreter import tune_interpreter
 from pipeline.metrics import Registry
 from pipeline.script import ScriptLimits, ScriptProcesses
 from pipeline.stream.kafka import KafkaEngine
 from pipeline.stream.kafka_limits import KafkaEngineSettings
 from pipeline.stream.kafka_settings import KafkaSettings
 from pipeline.stream.kafka_topics import create, plan
-from pipeline.wiring import load_rules, stages, tune_interpreter
+from pipeline.wiring import load_rules, stages
 from tests.bench.main_job import DRAIN_S, RULES, by_stage, check, cpu_s
 from tests.bench.peers.job import downlinks_of, uplink
 from tests.kafka.brokers import Brokers

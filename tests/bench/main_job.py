@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import topics
+from pipeline.interpreter import tune_interpreter
 from pipeline.metrics import Registry
 from pipeline.model.record import Outgoing
 from pipeline.script import ScriptLimits, ScriptProcesses
@@ -37,7 +38,7 @@ from pipeline.stream.engine import SqliteEngine
 from pipeline.stream.runner import StageRunner
 from pipeline.stream.sqlite import SqliteLog
 from pipeline.stream.state_cache import StateCache
-from pipeline.wiring import load_rules, stages, tune_interpreter
+from pipeline.wiring import load_rules, stages
 from tests.bench.peers.job import downlinks_of, uplink
 
 RULES = Path(__file__).parent / "peers" / "rules"

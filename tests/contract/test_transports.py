@@ -21,7 +21,7 @@ from pipeline.errors import MessageError
 from pipeline.ingest.source import connection_models
 from pipeline.integrations.dialect import HTTP
 from pipeline.model.record import Record
-from pipeline.sink.transport import handovers
+from pipeline.sink.transport import handover_of
 from pipeline.topics import UPLINK_RECEIVED
 from tests.contract.peers.peer import KINDS, Peer, Peers, Place, bytes_of
 from tests.real.sink_servers import SinkServers
@@ -227,6 +227,6 @@ async def test_without_a_way_of_its_own_downlinks_leave_by_http(peer: Peer) -> N
     dialect's requests, as they are for `http`.
     """
     made = peer.integration()
-    assert made.transport not in handovers()
+    assert handover_of(made.transport) is None
     assert not made.connection.stays_open
     assert "downlinks" not in limits_of(MADE[HTTP])

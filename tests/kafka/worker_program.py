@@ -17,9 +17,9 @@ from typing import Any
 
 from confluent_kafka import Producer
 
+from pipeline.logs import configure_logs
 from pipeline.model.record import Outgoing
 from pipeline.ports import Batch, DeviceState
-from pipeline.settings import configure_logs
 from pipeline.stream import kafka_transactions
 from pipeline.stream.kafka import KafkaEngine
 from pipeline.stream.kafka_limits import KafkaEngineSettings

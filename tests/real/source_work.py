@@ -31,7 +31,7 @@ from pipeline.model.uplink import Link
 from pipeline.ports import Lease
 from pipeline.rulebook.book import Authentication, Integration, Rulebook
 from pipeline.sink.settings import SinkSettings
-from pipeline.sink.transport import Context, Transport, handovers
+from pipeline.sink.transport import Context, Transport, handover_of
 from pipeline.topics import DEAD_LETTER, DEVICE_EVENTS, REPLY, UPLINK_RECEIVED
 
 NOW_MS = 1_790_000_000_000
@@ -226,7 +226,9 @@ async def until(true: Callable[[], Any], within_s: float = WITHIN_S) -> None:
 def handover(made: Integration) -> Transport:
     """Return the way out of an integration's downlinks, not yet open."""
     context = Context("acme", f"downlink-{made.name}", SinkSettings(), lambda: NOW_MS)
-    return handovers()[made.transport](made, context)
+    way_out = handover_of(made.transport)
+    assert way_out is not None
+    return way_out(made, context)
 
 
 def downlink(number: int, device: str = "d1", **link: str) -> Delivery:

@@ -23,12 +23,13 @@ from pathlib import Path
 import structlog
 
 from pipeline import topics
+from pipeline.interpreter import tune_interpreter
 from pipeline.metrics import Registry
 from pipeline.script import ScriptLimits, ScriptProcesses
 from pipeline.stream.engine import SqliteEngine
 from pipeline.stream.settings import MIB, LogSettings
 from pipeline.stream.sqlite import SqliteLog
-from pipeline.wiring import load_rules, stages, tune_interpreter
+from pipeline.wiring import load_rules, stages
 from tests.bench.main_job import RULES, uplinks_from
 from tests.bench.peers.processes import resident_bytes
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 from pipeline.errors import MessageError
 from pipeline.part import Part
 from pipeline.ports import Contract
-from pipeline.scan import defined
+from pipeline.scan import Parts
 
 FIELDS_MAX = 5_000
 """Values that one payload may hold; repeated groups could make any number of them."""
@@ -84,6 +84,6 @@ def bad(message: str, **detail: Any) -> MessageError:
 
 
 @cache
-def codec_models() -> dict[str, type[CodecConfig]]:
+def codec_models() -> Mapping[str, type[CodecConfig]]:
     """Return the model of each codec by its name: the files of this folder."""
-    return dict(defined("pipeline.convert.codecs", "CODEC"))
+    return Parts("pipeline.convert.codecs", "CODEC")

@@ -14,11 +14,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import structlog
-
 from pipeline.clients.amqp1 import Arrival, Connection, Management, ServerError, connected
 from pipeline.errors import MessageError
 from pipeline.ingest.source import Context, Health, Inlet, SourceError
+from pipeline.logs import get_logger
 from pipeline.model.http import Request
 from pipeline.rulebook.connections.amqp1_server import Amqp1SourceConfig, EventHub
 
@@ -26,7 +25,7 @@ from .amqp1_message import read, request_of
 
 _LOCK_BYTES = 16  # a lock's token is a UUID
 _LOCKS_MAX = 1_000  # that one request renews
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Amqp1Source:

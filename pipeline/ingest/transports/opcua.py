@@ -17,10 +17,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 
 from pipeline.ingest.source import Context, Health, Inlet, SourceError
 from pipeline.integrations.opcua import Body, Value
+from pipeline.logs import get_logger
 from pipeline.model.http import Request
 from pipeline.rulebook.connections.opcua_server import OpcuaSourceConfig
 
@@ -34,7 +34,7 @@ VALUES_MAX = 500  # of one request, so that it stays below `body_bytes_max`
 _SETTLED_AFTER = 2
 _HEADERS = {"content-type": "application/json"}
 _AHEAD = timedelta(minutes=1)
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
+from ruamel.yaml.main import CParser
 
 from pipeline.rulebook.catalogue import Problem
 from pipeline.rulebook.reader import Limits, read_document
+
+HERE = Path(__file__).parents[3]
 
 
 def value(text: str) -> Any:
@@ -33,6 +38,38 @@ def test_plain_words_are_text_but_for_true_false_and_null() -> None:
         *("NO", "On", "Off", "yes", "2024-01-01", "12:30:00"),
         *(True, False, None, None, "true"),
     ]
+
+
+def test_line_breaks_are_those_of_yaml_1_2() -> None:
+    """What YAML 1.1 took for the end of a line begins no other key."""
+    for character in "\x85\u2028\u2029":
+        assert "f.yaml:1" in fault(f"a: x{character}b: y")
+    assert value("a: x\u2028y") == {"a": "x\u2028y"}
+
+
+def test_both_parsers_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one in C and ruamel's own give the same values, at the same places, of all our files; and
+    what is wrong is said in the words of the one that knows YAML 1.2.
+    """
+    assert CParser is not None, "ruamel.yaml.clib is not installed"
+    files = sorted(HERE.glob("rules/**/*.yaml")) + sorted(HERE.glob("pipeline/**/*.yaml"))
+    assert len(files) > 30
+    texts = [file.read_text("utf-8") for file in files]
+    texts += ["a: [1, 2", "a:\n\tb: 1", "a: 'x", "- a\nb: 1"]
+    read = [_all_of(text) for text in texts]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.rulebook.reader.YAML", lambda **_: YAML(typ="safe", pure=True))
+        assert [_all_of(text) for text in texts] == read
+
+
+def _all_of(text: str) -> Any:
+    document, faults = read_document("f.yaml", text.encode())
+    if document is None:
+        return [str(each) for each in faults]
+    places = {path: document.place(path) for path in document.values}
+    ends = [(each.start_mark.index, each.end_mark.index) for each in document.values.values()]
+    return document.value, document.keys, places, ends
 
 
 def test_numbers_are_those_of_the_core_schema() -> None:

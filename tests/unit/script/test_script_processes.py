@@ -65,6 +65,20 @@ def is_running(pid: int) -> bool:
     return True
 
 
+def test_a_child_that_is_expected_is_there_when_it_is_needed(scripts: ScriptProcesses) -> None:
+    """It starts before the first call, which takes it; one that nobody took ends with the rest."""
+    scripts.expect(["javascript", "lua"])
+    first = scripts._seats._expected["javascript"].result(10)
+    other = scripts._seats._expected["lua"].result(10)
+    assert scripts.call([call()]) == [expected(1)]
+    assert children(scripts) == {"t": first.pid}
+
+    assert is_running(other.pid)
+    scripts.close()
+    assert not is_running(first.pid)
+    assert not is_running(other.pid)
+
+
 def test_an_uninterruptible_call_is_lost_alone(scripts: ScriptProcesses, metrics: Registry) -> None:
     """Of 300 calls, two that only the end of their process stops are lost, and the rest run."""
     numbers = [13 if n in {50, 200} else n % 250 + 14 for n in range(300)]
