@@ -7,18 +7,22 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from pipeline.cli import main
+from pipeline.model.downlink import Downlink, State
+from pipeline.topics import DOWNLINK_STATUS
 from tests.kafka.brokers import Brokers
 from tests.kafka.program_work import committed
-from tests.process.ledger import Ledger, check_downlinks, check_uplinks, send_all
+from tests.process.ledger import Ledger, Read, check_downlinks, check_uplinks, send_all
 from tests.process.ledger_rules import write_rules
 from tests.process.program import Program, Servers
 
@@ -53,6 +57,10 @@ async def test_the_stages_as_a_faust_app(kafka: Brokers, prefix: str, tmp_path: 
     rules = write_rules(tmp_path / "rules")
     for name in ("sigfox", "plain"):
         (rules / f"integrations/{name}.yaml").unlink()
+
+    def read(topic: str) -> list[tuple[dict[str, str], bytes]]:
+        return committed(kafka.bootstrap, prefix + topic)
+
     async with Servers() as servers:
         place = f"{kafka.bootstrap}?prefix={prefix}&partitions=2&replication=1"
         env = {
@@ -72,9 +80,7 @@ async def test_the_stages_as_a_faust_app(kafka: Brokers, prefix: str, tmp_path: 
             edges = Program(rules, tmp_path / "edges", env, ("worker", "ingest", "sink"))
             stack.enter_context(edges)
             await work(edges, servers, ledger, log)
-
-        def read(topic: str) -> list[tuple[dict[str, str], bytes]]:
-            return committed(kafka.bootstrap, prefix + topic)
+            await asyncio.to_thread(until_reported, read)
 
         check_uplinks(read, ledger, servers, archive)
         check_downlinks(read, ledger, servers)
@@ -97,6 +103,19 @@ async def work(edges: Program, servers: Servers, ledger: Ledger, log: Path) -> N
         asked = sum(n % 5 == 0 for n in ledger.accepted)
         await until(lambda: ledger.accepted <= servers.application.keys(), log)
         await until(lambda: sum(len(servers.downlinks[kind]) for kind in KINDS) >= asked, log)
+
+
+def until_reported(read: Read) -> None:
+    """Wait until the stages have heard what became of all downlinks that left."""
+    deadline = time.monotonic() + 60
+    waiting = True
+    while waiting:
+        assert time.monotonic() < deadline, "a downlink's outcome was not heard"
+        last: dict[str, Downlink] = {}
+        for _, value in read(DOWNLINK_STATUS):
+            downlink = msgspec.json.decode(value, type=Downlink)
+            last[downlink.id] = downlink
+        waiting = any(each.state is State.SENDING for each in last.values())
 
 
 async def until(reached: Callable[[], bool], log: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
 from pipeline.metrics import Registry
+from pipeline.stream import kafka_group
 from pipeline.stream.kafka_group import Group
 from pipeline.stream.kafka_limits import KafkaEngineSettings
 from pipeline.stream.kafka_partition import Partition
@@ -48,6 +50,7 @@ class FakeConsumer:
         self.messages: list[Message] = []
         self.told: list[tuple[str, list[tuple[int, int]]]] = []
         self.member = "member-1"
+        self.generation = 0
 
     def poll(self, timeout: float) -> Message | None:
         return self.messages.pop(0) if self.messages else None
@@ -60,7 +63,7 @@ class FakeConsumer:
         return self.member
 
     def consumer_group_metadata(self) -> bytes:
-        return f"CGMD:{self.member}".encode()
+        return f"CGMD:{self.generation}:{self.member}".encode()
 
     def get_watermark_offsets(self, *arguments: Any, **more: Any) -> None:
         return None
@@ -136,16 +139,32 @@ def test_a_partition_that_went_is_forgotten() -> None:
     assert list(found.partitions) == [1]
 
 
-def test_who_is_out_proves_nothing() -> None:
+def test_who_is_out_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once librdkafka says that it is nobody, or somebody else, nothing may be committed by it."""
+    monkeypatch.setattr(kafka_group, "PROOF_S", 0)
     found, consumer, _ = group(0)
-    assert found.metadata() == b"CGMD:member-1"
+    assert found.metadata() == b"CGMD:0:member-1"
     consumer.member = ""
     assert found.metadata() is None
     consumer.member = "member-2"
     assert found.metadata() is None
     found._lost(consumer, [TopicPartition("in", 0)])  # type: ignore[arg-type]
-    assert found.metadata() == b"CGMD:member-2"
+    assert found.metadata() == b"CGMD:0:member-2"
+
+
+def test_what_is_proof_is_asked_for_now_and_then() -> None:
+    """It is kept for a moment, but not beyond the group's news."""
+    found, consumer, _ = group(0)
+    consumer.generation = 1
+    first = found.metadata()
+    consumer.generation = 2
+    assert found.metadata() == first
+    found._assigned(consumer, [])  # type: ignore[arg-type]
+    second = found.metadata()
+    assert second != first
+    consumer.member = "member-2"
+    found._lost(consumer, [TopicPartition("in", 0)])  # type: ignore[arg-type]
+    assert found.metadata() not in {first, second}
 
 
 def test_a_misplaced_record_is_marked() -> None:
