@@ -17,6 +17,7 @@ from pipeline.logs import get_logger
 from pipeline.stream.kafka_limits import KafkaEngineSettings
 from pipeline.stream.kafka_settings import KafkaSettings
 from pipeline.stream.partitioner import CONFLUENT
+from pipeline.stream.settings import MIB
 
 _log = get_logger(__name__)
 
@@ -81,6 +82,7 @@ def reader_options(
         "enable.auto.offset.store": False,
         "enable.partition.eof": True,
         "queued.max.messages.kbytes": max(1, settings.prefetch_bytes // 1_024),
+        "fetch.max.bytes": max(settings.prefetch_bytes, MIB),  # a larger record comes all the same
         "fetch.wait.max.ms": 100,
         # A fetch is asked for again at once when the queue has room again.
         "fetch.queue.backoff.ms": 10,

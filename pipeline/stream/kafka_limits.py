@@ -31,14 +31,14 @@ class KafkaEngineSettings(EngineSettings):
     transaction_timeout_s: float = 5.0
     # How long a call to the cluster may take while nothing is at stake.
     call_timeout_s: float = 10.0
-    # Records that wait in memory to be read, a stage.
-    prefetch_bytes: int = 16 * MIB
+    # Records that wait in memory to be read, a stage; and of one fetch of them, about.
+    prefetch_bytes: int = 4 * MIB
     # How long a stage sleeps when there is nothing to do, before it looks at its orders again.
     poll_s: float = 0.1
     restore_records_max: int = 10_000
     restore_say_every_s: float = 5.0
     lag_every_s: float = 1.0
     # Memory of one partition's store for what is not yet on disk.
-    store_buffer_bytes: int = 4 * MIB
+    store_buffer_bytes: int = 2 * MIB
     # Fenced so often within a minute: two workers have the same name and slot.
     fenced_max: int = 5

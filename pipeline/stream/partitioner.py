@@ -12,7 +12,7 @@ from struct import unpack_from
 SEED = 0x9747B28C
 CONFLUENT = "murmur2_random"
 """The same rule by librdkafka's name: its option `partitioner`."""
-KEYS_KEPT = 65_536
+KEYS_KEPT = 16_384
 
 _M = 0x5BD1E995
 _32 = 0xFFFFFFFF

@@ -1,12 +1,14 @@
 """How many uplinks a second one ingest process takes, and what CPU a request costs.
 
     python -m tests.bench.door [--seconds 5] [--connections 64] [--log sqlite|kafka] [--rate 7000]
+                               [--warm 30]
 
 A real TTN v2 uplink, sent by `wrk` where it is installed (its own process, so that the figures
 of CPU are the server's alone), else by a client in a child process. The log is one that keeps
 nothing, so that the door alone is measured; `--log sqlite` takes the embedded one, `kafka` a
 broker of its own. With `--rate` each connection pauses between its requests, so that about so
-many come in all: what an answer takes when the door is not flooded. Needs `wrk`.
+many come in all: what an answer takes when the door is not flooded. Needs `wrk`. With `--warm` it
+is driven for so many seconds before, flat out: a broker compiles its code meanwhile.
 """
 
 from __future__ import annotations
@@ -205,11 +207,11 @@ async def bench(arguments: argparse.Namespace) -> None:
         await ingest.start()
         sample = books["bench"].integrations["ttn"].dialect.sample("dev1", 1, b"\x01\x67\x00", 0)
         settings = (sample, arguments.seconds, arguments.connections)
+        if arguments.warm:
+            await by_wrk(ingest.address + PATH, sample, arguments.warm, arguments.connections)
         used, began = cpu_s(), time.perf_counter()
         if shutil.which("wrk"):
             count = await by_wrk(ingest.address + PATH, *settings, arguments.rate)
-        elif arguments.rate:
-            sys.exit("--rate needs wrk")
         else:
             count = await by_child(ingest.port, *settings)
         took, used = time.perf_counter() - began, cpu_s() - used
@@ -228,9 +230,12 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--log", choices=["nothing", "sqlite", "kafka"], default="nothing")
     parser.add_argument("--rate", type=float, default=0, help="requests a second, about")
+    parser.add_argument("--warm", type=int, default=0, help="seconds before it is measured")
     parser.add_argument("--folder", help="where the embedded log's file is made")
     parser.add_argument("--loop", choices=["uvloop", "asyncio"], default="uvloop")
     arguments = parser.parse_args()
+    if (arguments.rate or arguments.warm) and not shutil.which("wrk"):
+        sys.exit("--rate and --warm need wrk")
     if arguments.loop == "uvloop":
         import uvloop
 
