@@ -294,8 +294,8 @@ def test_now_never_goes_back(harness: Harness) -> None:
 def test_all_is_there_after_a_restart(harness: Harness) -> None:
     """Position, state, timers and the stage's time outlive the process; nothing comes twice."""
     harness.start([FunctionStage(tally)])
-    harness.append([record("k", "a"), record("k", "timer 50")])
     harness.clock.now_ms = START_MS + 10
+    harness.append([record("k", "a"), record("k", "timer 50")])
     harness.run()
     harness.stop()
     harness.clock.now_ms = START_MS - 1_000
