@@ -1,14 +1,15 @@
 """How many uplinks a second one ingest process takes, and what CPU a request costs.
 
     python -m tests.bench.door [--seconds 5] [--connections 64] [--log sqlite|kafka] [--rate 7000]
-                               [--warm 30]
+                               [--warm 30] [--bare]
 
 A real TTN v2 uplink, sent by `wrk` where it is installed (its own process, so that the figures
 of CPU are the server's alone), else by a client in a child process. The log is one that keeps
 nothing, so that the door alone is measured; `--log sqlite` takes the embedded one, `kafka` a
 broker of its own. With `--rate` each connection pauses between its requests, so that about so
 many come in all: what an answer takes when the door is not flooded. Needs `wrk`. With `--warm` it
-is driven for so many seconds before, flat out: a broker compiles its code meanwhile.
+is driven for so many seconds before, flat out: a broker compiles its code meanwhile. `--bare`
+measures aiohttp in the door's place, with a handler that reads the body and parses it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import orjson
+from aiohttp import web
 
 from pipeline.ingest.ids import time_ordered_ids
 from pipeline.ingest.ingest import Ingest
@@ -182,6 +186,26 @@ async def on_kafka(stack: contextlib.ExitStack, books: Mapping[str, Rulebook]) -
     return log
 
 
+async def bare(arguments: argparse.Namespace) -> None:
+    """Measure aiohttp's low-level server alone."""
+
+    async def handle(request: web.BaseRequest) -> web.Response:
+        orjson.loads(await request.read())
+        return web.Response(headers={"server": "bare"})
+
+    server = web.Server(handle, access_log=None)
+    sockets = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    port = sockets.sockets[0].getsockname()[1]
+    sample = dialects()["ttn_v2"].sample("dev1", 1, b"\x01\x67\x00", 0)
+    used, began = cpu_s(), time.perf_counter()
+    url = f"http://127.0.0.1:{port}{PATH}"
+    count = await by_wrk(url, sample, arguments.seconds, arguments.connections)
+    took, used = time.perf_counter() - began, cpu_s() - used
+    sockets.close()
+    await server.shutdown()
+    say(f"{count / took:,.0f} requests/s, {used / count * 1e6:.1f} µs of CPU a request")
+
+
 async def bench(arguments: argparse.Namespace) -> None:
     with contextlib.ExitStack() as stack:
         log: Any = Nothing()
@@ -231,17 +255,19 @@ def main() -> None:
     parser.add_argument("--log", choices=["nothing", "sqlite", "kafka"], default="nothing")
     parser.add_argument("--rate", type=float, default=0, help="requests a second, about")
     parser.add_argument("--warm", type=int, default=0, help="seconds before it is measured")
+    parser.add_argument("--bare", action="store_true", help="aiohttp alone")
     parser.add_argument("--folder", help="where the embedded log's file is made")
     parser.add_argument("--loop", choices=["uvloop", "asyncio"], default="uvloop")
     arguments = parser.parse_args()
-    if (arguments.rate or arguments.warm) and not shutil.which("wrk"):
-        sys.exit("--rate and --warm need wrk")
+    if (arguments.rate or arguments.warm or arguments.bare) and not shutil.which("wrk"):
+        sys.exit("--rate, --warm and --bare need wrk")
+    measure = bare if arguments.bare else bench
     if arguments.loop == "uvloop":
         import uvloop
 
-        uvloop.run(bench(arguments))
+        uvloop.run(measure(arguments))
     else:
-        asyncio.run(bench(arguments))
+        asyncio.run(measure(arguments))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """The main job for millions of uplinks on the embedded log: does memory stay flat?
 
-    python -m tests.soak.main_job [--uplinks 10000000] [--devices 10000] [--folder PATH]
+    python -m tests.soak.main_job [--uplinks 10000000] [--devices 100000] [--folder PATH]
 
 Uplinks are appended as fast as the stages take them, a bounded number ahead; retention keeps the
 log small. Says each minute what has been done, what the process and its script process hold, and
 how large the file is. In the end the memory of the last quarter is held against that of the second
 one: exit code 1 where it grew by more than `GROWTH_MAX`, or where anything became a dead letter or
-was lost. In the first quarter devices become known, and their state grows until each has the 20
-ended downlinks that are kept, one in ten uplinks: give 800 uplinks a device, or more.
+was lost. In the first quarter devices become known and caches fill. What a device's state holds
+grows for longer, with its repeat keys of 15 minutes and its last 20 downlinks.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def main() -> None:
     """Run, and end with 1 where it failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--uplinks", type=int, default=10_000_000)
-    parser.add_argument("--devices", type=int, default=10_000)
+    parser.add_argument("--devices", type=int, default=100_000)
     parser.add_argument("--folder", type=Path, help="where the log is made")
     chosen = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
