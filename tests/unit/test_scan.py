@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pipeline.scan import Parts
 
+Make = Callable[..., None]
 
-def test_files_are_found_by_what_they_define(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A module that has the name is found, in the order of names; one without it is not."""
-    room = tmp_path / "scanned_room"
-    room.mkdir()
-    (room / "__init__.py").write_text("")
-    (room / "late.py").write_text("PART = 2\n")
-    (room / "early.py").write_text("PART = 1\n")
-    (room / "other.py").write_text("OTHER = 3\n")
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Return what makes a package of modules, each with its one line."""
+
+    def made(package: str, **modules: str) -> None:
+        room = tmp_path / package
+        room.mkdir()
+        for name, line in {"__init__": "", **modules}.items():
+            (room / f"{name}.py").write_text(f"{line}\n")
+
     monkeypatch.syspath_prepend(tmp_path)
+    return made
+
+
+def test_files_are_found_by_what_they_define(make: Make) -> None:
+    """A module that has the name is found, in the order of names; one without it is not."""
+    make("scanned_room", late="PART = 2", early="PART = 1", other="OTHER = 3")
     parts: Parts[int] = Parts("scanned_room", "PART")
 
     assert list(parts.items()) == [("early", 1), ("late", 2)]
@@ -30,16 +40,9 @@ def test_files_are_found_by_what_they_define(
     assert list(Parts("scanned_room", "PART", of=str).values()) == ["1", "2"]
 
 
-def test_a_file_is_imported_when_it_is_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_is_imported_when_it_is_asked_for(make: Make) -> None:
     """Those that nobody asks for are not."""
-    room = tmp_path / "lazy_room"
-    room.mkdir()
-    (room / "__init__.py").write_text("")
-    (room / "used.py").write_text("PART = 1\n")
-    (room / "broken.py").write_text("raise RuntimeError\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    make("lazy_room", used="PART = 1", broken="raise RuntimeError")
     parts: Parts[int] = Parts("lazy_room", "PART")
 
     assert parts["used"] == 1
@@ -49,14 +52,11 @@ def test_a_file_is_imported_when_it_is_asked_for(
         parts["broken"]
 
 
-def test_plug_ins_are_found_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plug_ins_are_found_too(tmp_path: Path, make: Make) -> None:
     """What an installed package offers by an entry point, by its name; a file of ours of the same
     name counts more.
     """
-    room = tmp_path / "another_room"
-    room.mkdir()
-    (room / "__init__.py").write_text("")
-    (room / "own.py").write_text("PART = 1\n")
+    make("another_room", own="PART = 1")
     (tmp_path / "plugged_in.py").write_text("PART = 2\n")
     info = tmp_path / "plugged_in-1.dist-info"
     info.mkdir()
@@ -64,7 +64,7 @@ def test_plug_ins_are_found_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (info / "entry_points.txt").write_text(
         "[funicular.tested]\nextra = plugged_in:PART\nown = plugged_in:PART\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
 
     found: Parts[int] = Parts("another_room", "PART", "funicular.tested")
     assert list(found.items()) == [("extra", 2), ("own", 1)]
