@@ -46,9 +46,12 @@ class Parts(Mapping[str, T]):
         return sum(1 for _ in self)
 
     def _find(self, part: str) -> Any:
+        found = None
         if part in self._modules:
-            return getattr(import_module(f"{self._package}.{part}"), self._name, None)
-        return self._plug_ins[part].load() if part in self._plug_ins else None
+            found = getattr(import_module(f"{self._package}.{part}"), self._name, None)
+        if found is None and part in self._plug_ins:
+            found = self._plug_ins[part].load()
+        return found
 
     @cached_property
     def _modules(self) -> frozenset[str]:

@@ -53,18 +53,18 @@ def test_a_file_is_imported_when_it_is_asked_for(make: Make) -> None:
 
 
 def test_plug_ins_are_found_too(tmp_path: Path, make: Make) -> None:
-    """What an installed package offers by an entry point, by its name; a file of ours of the same
-    name counts more.
+    """What an installed package offers by an entry point, by its name; of our files only one
+    that has such a part itself counts more.
     """
-    make("another_room", own="PART = 1")
+    make("another_room", own="PART = 1", helper="OTHER = 3")
     (tmp_path / "plugged_in.py").write_text("PART = 2\n")
     info = tmp_path / "plugged_in-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged-in\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(
-        "[funicular.tested]\nextra = plugged_in:PART\nown = plugged_in:PART\n"
-    )
+    names = ("extra", "own", "helper")
+    points = "".join(f"{name} = plugged_in:PART\n" for name in names)
+    (info / "entry_points.txt").write_text(f"[funicular.tested]\n{points}")
     importlib.invalidate_caches()
 
     found: Parts[int] = Parts("another_room", "PART", "funicular.tested")
-    assert list(found.items()) == [("extra", 2), ("own", 1)]
+    assert list(found.items()) == [("extra", 2), ("helper", 2), ("own", 1)]
