@@ -27,6 +27,8 @@ from pipeline.script.process import ChildLostError
 from pipeline.script.seats import Seat, Seats
 from pipeline.script.tables import Part
 
+_CHECKED = ""
+"""Whose scripts those are that are only compiled: no tenant's."""
 # How often a call may be running when its child is killed from outside, before it is taken for
 # the cause (the kernel kills a process for want of memory so).
 _KILLS_MAX = 3
@@ -136,16 +138,16 @@ class ScriptProcesses:
         budget = self._budget(self._limits.batch_ms_max / 1000)
         asked = [ScriptCall("", script, "decode_uplink", {})]
         group = _Group(asked, results, script, source, "check", "lorawan", budget, 1)
-        with self._seats.take(("", script.language)) as seat:
+        with self._seats.take((_CHECKED, script.language)) as seat:
             self._run(seat, group, [0], b"[{}]")
         if isinstance(results[0], ScriptError):
             return frozenset(), results[0]
         return frozenset(map(str, results[0])), None
 
     def expect(self, languages: Iterable[str]) -> None:
-        """Begin to start a process for each language: scripts in it will be called soon."""
+        """Begin to start a process for each language: scripts in it will be checked soon."""
         for language in languages:
-            self._seats.expect(language)
+            self._seats.expect((_CHECKED, language))
 
     def close(self) -> None:
         """See `ports.ScriptPort`."""

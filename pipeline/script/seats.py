@@ -69,12 +69,15 @@ class Seats:
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="script-starter")
         self._expected: dict[str, Future[ScriptProcess]] = {}  # by language
 
-    def expect(self, language: str) -> None:
-        """Begin to start a child that will be needed soon: whoever needs it waits for less."""
+    def expect(self, key: Key) -> None:
+        """Begin to start a child that the key will need soon, unless it had one before: whoever
+        needs it waits for less.
+        """
+        language = key[1]
+        if key in self._seats or language in self._expected:
+            return
         with suppress(RuntimeError):  # closed: nobody will
-            if language not in self._expected:
-                starting = self._starter.submit(ScriptProcess, language, self._limits)
-                self._expected[language] = starting
+            self._expected[language] = self._starter.submit(ScriptProcess, language, self._limits)
 
     @contextmanager
     def take(self, key: Key) -> Iterator[Seat]:

@@ -66,15 +66,25 @@ def is_running(pid: int) -> bool:
 
 
 def test_a_child_that_is_expected_is_there_when_it_is_needed(scripts: ScriptProcesses) -> None:
-    """It starts before the first call, which takes it; one that nobody took ends with the rest."""
+    """It starts before the first call, which takes it; where checks had one before none starts. One
+    that nobody took ends with the rest.
+    """
     scripts.expect(["javascript", "lua"])
     first = scripts._seats._expected["javascript"].result(10)
     other = scripts._seats._expected["lua"].result(10)
     assert scripts.call([call()]) == [expected(1)]
     assert children(scripts) == {"t": first.pid}
 
-    assert is_running(other.pid)
+    scripts.check(Script("some.lua", "lua", "x = 1"))
+    scripts.expect(["lua"])
+    assert children(scripts) == {"t": first.pid, "": other.pid}
+    assert not scripts._seats._expected
+
+    scripts.expect(["javascript"])
+    unused = scripts._seats._expected["javascript"].result(10)
+    assert is_running(unused.pid)
     scripts.close()
+    assert not is_running(unused.pid)
     assert not is_running(first.pid)
     assert not is_running(other.pid)
 
