@@ -13,6 +13,7 @@ SEED = 0x9747B28C
 CONFLUENT = "murmur2_random"
 """The same rule by librdkafka's name: its option `partitioner`."""
 KEYS_KEPT = 16_384
+"""Of so many keys the hash is kept, at 220 bytes each."""
 
 _M = 0x5BD1E995
 _32 = 0xFFFFFFFF

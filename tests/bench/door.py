@@ -196,13 +196,27 @@ async def bare(arguments: argparse.Namespace) -> None:
     server = web.Server(handle, access_log=None)
     sockets = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     port = sockets.sockets[0].getsockname()[1]
-    sample = dialects()["ttn_v2"].sample("dev1", 1, b"\x01\x67\x00", 0)
-    used, began = cpu_s(), time.perf_counter()
-    url = f"http://127.0.0.1:{port}{PATH}"
-    count = await by_wrk(url, sample, arguments.seconds, arguments.connections)
-    took, used = time.perf_counter() - began, cpu_s() - used
+    await measured(port, arguments)
     sockets.close()
     await server.shutdown()
+
+
+async def measured(port: int, arguments: argparse.Namespace) -> None:
+    """Send uplinks there for a while, and say how many were taken."""
+    sample = dialects()["ttn_v2"].sample("dev1", 1, b"\x01\x67\x00", 0)
+    settings = (sample, arguments.seconds, arguments.connections)
+    url = f"http://127.0.0.1:{port}{PATH}"
+    if arguments.warm:
+        await by_wrk(url, sample, arguments.warm, arguments.connections)
+    used, began = cpu_s(), time.perf_counter()
+    if shutil.which("wrk"):
+        count = await by_wrk(url, *settings, arguments.rate)
+    else:
+        count = await by_child(port, *settings)
+    took, used = time.perf_counter() - began, cpu_s() - used
+    if not count:
+        sys.exit("not every request was answered 2xx")
+    say(f"{len(sample.body)} bytes an uplink, {arguments.connections} connections")
     say(f"{count / took:,.0f} requests/s, {used / count * 1e6:.1f} µs of CPU a request")
 
 
@@ -229,23 +243,10 @@ async def bench(arguments: argparse.Namespace) -> None:
             lambda: None,
         )
         await ingest.start()
-        sample = books["bench"].integrations["ttn"].dialect.sample("dev1", 1, b"\x01\x67\x00", 0)
-        settings = (sample, arguments.seconds, arguments.connections)
-        if arguments.warm:
-            await by_wrk(ingest.address + PATH, sample, arguments.warm, arguments.connections)
-        used, began = cpu_s(), time.perf_counter()
-        if shutil.which("wrk"):
-            count = await by_wrk(ingest.address + PATH, *settings, arguments.rate)
-        else:
-            count = await by_child(ingest.port, *settings)
-        took, used = time.perf_counter() - began, cpu_s() - used
+        await measured(ingest.port, arguments)
         await ingest.stop()
         if arguments.log == "kafka":
             await log.close()
-    if not count:
-        sys.exit("not every request was answered 2xx")
-    say(f"{len(sample.body)} bytes an uplink, {arguments.connections} connections")
-    say(f"{count / took:,.0f} requests/s, {used / count * 1e6:.1f} µs of CPU a request")
 
 
 def main() -> None:
