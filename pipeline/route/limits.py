@@ -33,8 +33,8 @@ class Limits:
     telemetry_keys_max: int = 256  # last values kept a device; over it only the newest message's
     # Repeat keys are kept in small parts of the state, since a part is written whole. Over
     # `seen_chunks_max` parts the oldest keys of a device are forgotten before their time.
-    seen_keys_max: int = 16
-    seen_chunks_max: int = 64
+    seen_keys_max: int = 32
+    seen_chunks_max: int = 32
     output_bytes_max: int = 900_000  # one record; Kafka takes 1 MiB with its headers by default
     log_lines_max: int = 1_000  # of one batch; the rest are counted in one last line
     log_characters_max: int = 4_096  # of one line; the rest is cut off

@@ -11,7 +11,7 @@ from pipeline.ports import DeviceState
 from pipeline.route import attributes
 from pipeline.route.attributes import same
 from pipeline.route.limits import Limits
-from pipeline.route.repeats import is_repeat
+from pipeline.route.repeats import ENTRY, find, is_repeat
 from tests.unit.route.bench import KEY, START_MS, Bench, record, rulebook, uplink
 
 LISTENS = """
@@ -264,7 +264,7 @@ def test_repeat_keys_stand_in_small_chunks() -> None:
     assert seen(state, 2_000, "k1999")
     assert seen(state, 2_000, "k1150")
     assert not seen(state, 2_000, "k1050")
-    assert max(len(chunk) for chunk in parts.values()) <= Limits().seen_keys_max
+    assert max(len(chunk) for chunk in parts.values()) <= Limits().seen_keys_max * ENTRY
     assert len(parts) <= 1 + 900 / Limits().seen_keys_max + 1
 
 
@@ -286,6 +286,45 @@ def test_clock_that_goes_back_finds_repeats() -> None:
 
     assert seen(state, 101, "k50")
     assert seen(state, 40, "k100")
+
+
+def test_repeat_of_one_request_is_none() -> None:
+    """Events of the request that brought a key share it, also once it stands in a chunk."""
+    state, limits = fresh(), Limits(seen_keys_max=4)
+    for number in range(10):
+        seen(state, number, limits=limits)
+
+    assert not seen(state, 2, "k2", limits=limits)
+    assert not seen(state, 9, "k9", limits=limits)
+    assert seen(state, 10, "k2", limits=limits)
+
+
+def test_key_whose_window_is_over_counts_anew() -> None:
+    """A key that comes again after its window is new, and from then on known again."""
+    state, limits = fresh(), Limits(seen_keys_max=4)
+    for number in range(6):
+        seen(state, number, limits=limits)
+
+    assert not seen(state, 902, "k1", limits=limits)
+    assert seen(state, 903, "k1", limits=limits)
+
+
+@pytest.mark.parametrize("number", [-(1 << 62), (1 << 62)])
+def test_any_time_of_a_record_is_taken(number: int) -> None:
+    """A foreign producer may give a record any time; the key is remembered all the same."""
+    state = fresh()
+
+    assert not seen(state, number)
+    assert seen(state, number + 1, f"k{number}")
+
+
+def test_keys_are_not_found_across_entries() -> None:
+    """A key counts where an entry begins, not wherever its characters stand."""
+    first, second = "A" * 16 + "B" * 16, "C" * 16 + "A" * 16
+
+    assert find(second + first, first) == first
+    assert find(first + second, first) == first
+    assert find(second, first) == ""
 
 
 def test_long_repeat_key_is_kept_short() -> None:
