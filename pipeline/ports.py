@@ -18,7 +18,15 @@ from pipeline.model.record import Outgoing, Record
 
 Load = Callable[[str], dict[str, Any]]
 """Gives the parts of one key from the engine's store: `{part: JSON value}`; empty where there is
-none."""
+none. It may leave out what is aside."""
+
+ASIDE = "!"
+"""What the names of parts begin with that are not loaded with their key, but when a stage asks for
+them: what is kept for long and seldom looked at. It sorts before all that other parts begin with,
+letters."""
+
+LoadAside = Callable[[str, str], dict[str, Any]]
+"""Gives those parts of one key that are aside and whose names begin so."""
 
 
 class DueTimer(msgspec.Struct, frozen=True):
@@ -45,6 +53,8 @@ class Batch(msgspec.Struct, frozen=True):
 class DeviceState:
     """What a stage keeps of the keys of one partition: many small parts a key, and timers.
 
+    All parts of a key are loaded when the first is asked for, but for those aside (`ASIDE`): with
+    as many keys as a batch has records, what every message loads is what a batch costs.
     Reads see the writes of the same batch. Values are JSON (dict, list, str, int, float, bool,
     None is absence) and
     are never changed in place: a stage puts a new value. Engines read `changes` and
@@ -52,8 +62,9 @@ class DeviceState:
     `savepoint` and `rollback` undo what one message did when it ends as a dead letter.
     """
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, load_aside: LoadAside = lambda _key, _prefix: {}) -> None:
         self._load = load
+        self._load_aside = load_aside
         self._keys: dict[str, dict[str, Any]] = {}
         self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
         self.changes: dict[tuple[str, str], Any] = {}
@@ -65,16 +76,30 @@ class DeviceState:
             parts = self._keys[key] = dict(self._load(key))
         return parts
 
+    def _fetch_aside(self, key: str, prefix: str) -> None:
+        parts, changes = self._parts(key), self.changes
+        for part, value in self._load_aside(key, prefix).items():
+            if (key, part) not in changes:
+                parts[part] = value
+
     def get(self, key: str, part: str) -> Any:
         """Return a part's value, None where there is none."""
         parts = self._keys.get(key)
         if parts is None:
             parts = self._parts(key)
-        return parts.get(part)
+        found = parts.get(part)
+        if found is None and part.startswith(ASIDE):
+            self._fetch_aside(key, part)
+            return parts.get(part)
+        return found
 
     def scan(self, key: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
-        """Yield the parts of a key whose names start with `prefix`, in order of name."""
+        """Yield the parts of a key whose names start with `prefix`, in order of name; without a
+        prefix all of them, those aside too.
+        """
         parts = self._parts(key)
+        if not prefix or prefix.startswith(ASIDE):
+            self._fetch_aside(key, prefix or ASIDE)
         for part in sorted(part for part in parts if part.startswith(prefix)):
             yield part, parts[part]
 
@@ -92,7 +117,7 @@ class DeviceState:
 
     def delete(self, key: str, part: str) -> None:
         """Remove a part, whether or not it is there."""
-        if part in self._parts(key):
+        if part in self._parts(key) or part.startswith(ASIDE):
             self.put(key, part, None)
 
     def set_timer(self, key: str, name: str, due_ms: int, data: Any = None) -> None:

@@ -11,6 +11,8 @@ class Limits:
 
     history_max: int = 20
     """Ended downlinks that are kept; `downlink.status` has them all."""
+    history_near: int = 2
+    """Those of them that are loaded with the device, as news mostly is of these; at least 1."""
     windows_max: int = 1_024
     """Answered requests that are remembered while their network server may repeat them: 15 minutes
     for Sigfox (one a second), an hour for plain HTTP (one in 3.5 seconds). Of more, the oldest are

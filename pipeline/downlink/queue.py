@@ -2,7 +2,8 @@
 
 A device may have had several integrations; a downlink leaves by the one that it was encoded for.
 
-Parts of a key: `downlink/<id>` one downlink; `order` the ids that wait (first leaves first), the
+Parts of a key: `downlink/<id>` one downlink; `!downlink/<id>` one that ended before the last few,
+which is loaded when it is asked for; `order` the ids that wait (first leaves first), the
 one under way on each asynchronous integration, those in answers, the last that was sent by each
 integration, and the ended ones (bounded);
 `window/<ms>/<key>` which downlink a request got (empty: none), kept while the network server may
@@ -13,6 +14,7 @@ Timers: `expire/<id>`, `answer/<id>`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -23,8 +25,10 @@ from pipeline.downlink.windows import OpenWindows
 from pipeline.errors import MessageError
 from pipeline.model.downlink import PRIORITIES, UNDER_WAY, WAITING, Downlink, State, may_move
 from pipeline.model.uplink import Link
-from pipeline.ports import DeviceState
+from pipeline.ports import ASIDE, DeviceState
 
+_NEAR = "downlink/"
+_ASIDE = f"{ASIDE}{_NEAR}"
 _RANKS = {name: rank for rank, name in enumerate(PRIORITIES)}
 _NORMAL = _RANKS["normal"]
 _WINDOW_KEY = len("window/0000000000000/")
@@ -68,7 +72,9 @@ class DeviceQueue:
 
     def get(self, downlink_id: str) -> Downlink | None:
         """Return a downlink of this device, None: unknown, or ended too long ago."""
-        stored = self._state.get(self._key, f"downlink/{downlink_id}")
+        stored = self._state.get(self._key, f"{_NEAR}{downlink_id}")
+        if stored is None and downlink_id in self._ended:
+            stored = self._state.get(self._key, f"{_ASIDE}{downlink_id}")
         return None if stored is None else msgspec.convert(stored, Downlink)
 
     def last_sent(self, integration: str = "") -> Downlink | None:
@@ -91,9 +97,10 @@ class DeviceQueue:
         Where none is known by that name: the last one that was handed over, if nobody has said
         yet what that one is called (a report may overtake the answer that says it).
         """
-        for downlink in self.all():
-            if downlink.detail.get("reference") == reference:
-                return downlink
+        for prefix in (_NEAR, _ASIDE):
+            for downlink in self._in_order(self._known(prefix)):
+                if downlink.detail.get("reference") == reference:
+                    return downlink
         sending = [self.get(downlink_id) for downlink_id in self._sending.values()]
         for handed in (*sending, self.last_sent()):
             if handed is not None and "reference" not in handed.detail:
@@ -106,10 +113,13 @@ class DeviceQueue:
 
     def all(self) -> list[Downlink]:
         """Return all known downlinks: under way, then waiting, then ended (newest first)."""
-        known = [
-            msgspec.convert(stored, Downlink)
-            for _, stored in self._state.scan(self._key, "downlink/")
-        ]
+        return self._in_order([*self._known(_NEAR), *self._known(_ASIDE)])
+
+    def _known(self, prefix: str) -> Iterator[Downlink]:
+        for _, stored in self._state.scan(self._key, prefix):
+            yield msgspec.convert(stored, Downlink)
+
+    def _in_order(self, known: Iterable[Downlink]) -> list[Downlink]:
         place = {downlink_id: n for n, downlink_id in enumerate(self._waiting)}
         return sorted(
             known,
@@ -275,7 +285,8 @@ class DeviceQueue:
         except TypeError as error:
             text = f"a value of the downlink cannot be kept: {error}"
             raise MessageError(text, code="state", downlink=downlink.id) from error
-        self._state.put(self._key, f"downlink/{downlink.id}", stored)
+        aside = downlink.id in self._ended[: -self.limits.history_near]
+        self._state.put(self._key, f"{_ASIDE if aside else _NEAR}{downlink.id}", stored)
 
     def remember_window(self, window_key: str, downlink_id: str) -> None:
         """Remember which downlink (empty: none) a request got."""
@@ -317,8 +328,8 @@ class DeviceQueue:
     def forget(self) -> None:
         """Remove all parts and timers of the device."""
         for part, _ in list(self._state.scan(self._key)):
-            if part.startswith("downlink/"):
-                downlink_id = part.removeprefix("downlink/")
+            if part.startswith(_NEAR):
+                downlink_id = part.removeprefix(_NEAR)
                 self._state.cancel_timer(self._key, f"expire/{downlink_id}")
                 self._state.cancel_timer(self._key, f"answer/{downlink_id}")
             self._state.delete(self._key, part)
@@ -341,11 +352,15 @@ class DeviceQueue:
 
     def _end(self, downlink: Downlink) -> None:
         if downlink.id in self._ended:
-            self._ended.remove(downlink.id)
+            return
         self._ended.append(downlink.id)
+        for earlier in self._ended[: -self.limits.history_near][-1:]:
+            stored = self._state.get(self._key, f"{_NEAR}{earlier}")
+            self._state.put(self._key, f"{_ASIDE}{earlier}", stored)
+            self._state.put(self._key, f"{_NEAR}{earlier}", None)
         while len(self._ended) > self.limits.history_max:
             gone = self._ended.pop(0)
-            self._state.delete(self._key, f"downlink/{gone}")
+            self._state.delete(self._key, f"{_ASIDE}{gone}")
             for integration in [name for name, one in self._last_sent.items() if one == gone]:
                 del self._last_sent[integration]
 

@@ -332,7 +332,7 @@ class FaustRunner:
         """Call the stage, in a thread, until it does not say RetryableError."""
         wait_s = self._limits.retry_first_s
         while True:
-            kept = DeviceState(state.load)
+            kept = DeviceState(state.load, state.load_aside)
             try:
                 return kept, await asyncio.to_thread(self.stage.handle, batch, kept, now_ms)
             except RetryableError as error:

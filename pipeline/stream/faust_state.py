@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from pipeline.ports import DueTimer
+from pipeline.ports import ASIDE, DueTimer
 from pipeline.stream.kafka_changes import Change, changes_of, read_key, timer_key
 
 # No part has this key: a `#` in a part's name is written as %23.
@@ -70,9 +70,14 @@ class PartitionState:
                 self._part(key, name, value)
 
     def load(self, key: str) -> dict[str, Any]:
-        """Return a key's parts, decoded."""
-        parts = self.parts.get(key)
-        return {} if parts is None else {part: orjson.loads(parts[part]) for part in parts}
+        """Return a key's parts, decoded, but for those aside."""
+        parts = self.parts.get(key, {})
+        return {part: orjson.loads(parts[part]) for part in parts if not part.startswith(ASIDE)}
+
+    def load_aside(self, key: str, prefix: str) -> dict[str, Any]:
+        """Return those parts of a key that are aside and whose names begin so, decoded."""
+        parts = self.parts.get(key, {})
+        return {part: orjson.loads(parts[part]) for part in parts if part.startswith(prefix)}
 
     def due(self, now_ms: int, timers_max: int) -> list[DueTimer]:
         """Return the timers whose time has come, in order; they stay until `apply` removes them."""

@@ -83,7 +83,11 @@ class Handler:
         if not portion.records and not portion.timers:
             return [], []
         store = partition.store
-        state = DeviceState(_nothing if store is None else store.load)
+        state = (
+            DeviceState(lambda _key: {})
+            if store is None
+            else DeviceState(store.load, store.load_aside)
+        )
         batch = Batch(partition.number, portion.records, portion.timers)
         began = time.perf_counter()
         outputs = self.stage.handle(batch, state, now_ms)
@@ -159,7 +163,3 @@ class Handler:
                 )
             )
         return outputs, changes
-
-
-def _nothing(_key: str) -> dict[str, Any]:
-    return {}

@@ -160,7 +160,7 @@ class MemoryEngine:
         def load(key: str) -> dict[str, Any]:
             return {part: orjson.loads(value) for part, value in kept.get(key, {}).items()}
 
-        state = DeviceState(load)
+        state = DeviceState(load)  # all at once, those aside too: there is no store to spare
         outputs = stage.handle(batch, state, self.now_ms)
         changes = {name: _json(value) for name, value in state.changes.items()}
         timers = {

@@ -145,7 +145,7 @@ class StageRunner:
         wait_s = self._settings.retry_first_s
         while True:
             now_ms = self._now()
-            state = DeviceState(self._cache.load)
+            state = DeviceState(self._cache.load, self._cache.load_aside)
             began = time.perf_counter()
             try:
                 outputs = self.stage.handle(batch, state, now_ms)

@@ -1,23 +1,32 @@
 """A stage's state as its engine reads it: in come keys, out come their parts, decoded.
 
-Keeps the keys that were used last, and only what was committed: a commit that failed leaves it
-as it was.
+What is aside (`ports.ASIDE`) is read when it is asked for, and not kept. Keeps the keys that were
+used last, and only what was committed: a commit that failed leaves it as it was.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import orjson
 
+from pipeline.ports import ASIDE
+
 # One step of SQLite gives the parts of all keys that are asked for: a step a row would give up
 # the interpreter's lock as often, and wait for it behind the other threads.
 _LOAD = """
 SELECT CAST('[' || group_concat(entry) || ']' AS BLOB) FROM state
-WHERE stage = ? AND key IN (SELECT value FROM json_each(?))
+WHERE stage = ? AND key IN (SELECT value FROM json_each(?)) AND part >= ?
 """
+_LOAD_ASIDE = """
+SELECT CAST('[' || group_concat(entry) || ']' AS BLOB) FROM state
+WHERE stage = ? AND key = ? AND part >= ? AND part < ?
+"""
+_PAST_ASIDE = chr(ord(ASIDE) + 1)
+_LAST = chr(sys.maxunicode)
 # What a key costs beside its JSON.
 _KEY_BYTES = 200
 
@@ -51,12 +60,19 @@ class StateCache:
             self._fetch(missing)
 
     def load(self, key: str) -> dict[str, Any]:
-        """Return a key's parts; not to be changed."""
+        """Return a key's parts, but for those aside; not to be changed."""
         parts = self._parts.get(key)
         if parts is None:
             self._fetch([key])
             parts = self._parts[key]
         return parts
+
+    def load_aside(self, key: str, prefix: str) -> dict[str, Any]:
+        """Return those parts of a key that are aside and whose names begin so."""
+        (text,) = self._connection.execute(
+            _LOAD_ASIDE, (self._stage, key, prefix, prefix + _LAST)
+        ).fetchone()
+        return {} if text is None else {part: value for _, part, value in orjson.loads(text)}
 
     def committed(
         self,
@@ -81,7 +97,7 @@ class StateCache:
 
     def _change(self, key: str, part: str, value: Any, size: int) -> None:
         parts = self._parts.get(key)
-        if parts is None:
+        if parts is None or part.startswith(ASIDE):
             return
         lengths = self._lengths.get(key)
         if lengths is None:
@@ -101,7 +117,7 @@ class StateCache:
 
     def _fetch(self, keys: list[str]) -> None:
         (text,) = self._connection.execute(
-            _LOAD, (self._stage, orjson.dumps(keys).decode())
+            _LOAD, (self._stage, orjson.dumps(keys).decode(), _PAST_ASIDE)
         ).fetchone()
         share = 0 if text is None else len(text) // len(keys)
         for key in keys:

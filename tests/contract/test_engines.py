@@ -188,6 +188,50 @@ def test_state_is_kept_in_parts_and_deleted(harness: Harness) -> None:
 
 
 @engines()
+def test_parts_aside_are_there_when_asked_for(harness: Harness) -> None:
+    """What is aside is read, listed, written, deleted and rolled back as any part, also by later
+    batches, and by its own name and prefix only.
+    """
+    seen: list[object] = []
+
+    def aside(batch: Batch, state: DeviceState, now_ms: int) -> list[Outgoing]:
+        for found in batch.records:
+            word, _, name = (found.value or b"").decode().partition(" ")
+            if word == "put":
+                state.put("k", name, {"at": found.offset})
+            elif word == "undo":
+                savepoint = state.savepoint()
+                state.put("k", name, "undone")
+                state.delete("k", "!a/1")
+                state.rollback(savepoint)
+            elif word == "delete":
+                state.delete("k", name)
+            elif word == "get":
+                seen.append(state.get("k", name))
+            else:
+                seen.append([part for part, _ in state.scan("k", name)])
+        return []
+
+    asked = ["put !a/1", "put !a/10", "put !b", "put near", "put ä", "undo !a/1", "get !a/1"]
+    asked += ["scan !a/", "scan n", "scan", "delete !a/1", "get !a/1", "scan !a/", "get !a/10"]
+    harness.start([FunctionStage(aside)], records_max=1)
+    harness.append([record("k", text) for text in asked])
+    harness.append([record("other", "get !a/1")])
+    harness.run()
+    in_one_batch = ["scan !", "delete !b", "get !b", "scan !", "put !b", "get !b"]
+    harness.append([record("k", text) for text in in_one_batch])
+    harness.run()
+    assert seen == [
+        {"at": 0}, ["!a/1", "!a/10"], ["near"], ["!a/1", "!a/10", "!b", "near", "ä"],
+        None, ["!a/10"], {"at": 1}, None,
+        ["!a/10", "!b"], None, ["!a/10"], {"at": 19},
+    ]  # fmt: skip
+    assert harness.state("stage")["k"] == {
+        "!a/10": {"at": 1}, "!b": {"at": 19}, "near": {"at": 3}, "ä": {"at": 4},
+    }  # fmt: skip
+
+
+@engines()
 def test_timers_fire_in_order_once_and_without_traffic(harness: Harness) -> None:
     """Timers fire when their time has come, by due time, then key and name, and never again."""
     stage = FunctionStage(tally)

@@ -26,7 +26,7 @@ from pipeline.model.event import (
 from pipeline.model.record import REPLY_TO, Outgoing, Record, device_key, headers_of
 from pipeline.model.reply import Reply, ReplyTo
 from pipeline.model.uplink import Link, Report
-from pipeline.ports import Batch, DeviceState, DueTimer, Script, ScriptCall
+from pipeline.ports import ASIDE, Batch, DeviceState, DueTimer, Script, ScriptCall
 from pipeline.rulebook.book import Authentication, Converter, Integration, Rulebook
 
 KEY = device_key("t", "dev")
@@ -115,6 +115,7 @@ class Bench:
         }
         book = Rulebook("t", Path(), "v1", integrations, {"acme/x": converter}, {}, {})
         self.scripts = FakeScripts()
+        self.loaded_aside: list[str] = []
         self.stage = DownlinkStage(lambda: {"t": book}, self.scripts, Registry(), self.limits)
 
     def run(self, *works: Any, reply_to: ReplyTo | None = None) -> list[Outgoing]:
@@ -145,8 +146,17 @@ class Bench:
             Batch(0, [], [DueTimer(key, name, due_ms, data) for due_ms, key, name, data in due])
         )
 
+    def _load(self, key: str) -> dict[str, Any]:
+        parts = self.parts.get(key, {})
+        return {part: parts[part] for part in parts if not part.startswith(ASIDE)}
+
+    def _load_aside(self, key: str, prefix: str) -> dict[str, Any]:
+        self.loaded_aside.append(prefix)
+        parts = self.parts.get(key, {})
+        return {part: parts[part] for part in parts if part.startswith(prefix)}
+
     def _handle(self, batch: Batch) -> list[Outgoing]:
-        state = DeviceState(lambda key: self.parts.get(key, {}))
+        state = DeviceState(self._load, self._load_aside)
         out = self.stage.handle(batch, state, self.now_ms)
         for (key, part), value in state.changes.items():
             parts = self.parts.setdefault(key, {})
@@ -220,7 +230,8 @@ def states(out: list[Outgoing], downlink_id: str = "") -> list[str]:
 
 
 def status(bench: Bench, downlink_id: str) -> Downlink:
-    return msgspec.convert(bench.parts[KEY][f"downlink/{downlink_id}"], Downlink)
+    parts, near = bench.parts[KEY], f"downlink/{downlink_id}"
+    return msgspec.convert(parts[near if near in parts else f"!{near}"], Downlink)
 
 
 def deliveries(out: list[Outgoing]) -> list[Delivery]:

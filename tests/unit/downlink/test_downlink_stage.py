@@ -648,12 +648,58 @@ def test_undecodable_record_is_kept() -> None:
 
 
 def test_history_is_bounded() -> None:
-    """Ended downlinks do not pile up in the device's state."""
+    """Ended downlinks do not pile up in the device's state; what is loaded with it are the last
+    two and the one that lives.
+    """
     bench = Bench()
     for n in range(60):
         bench.run(request(n % 200, work_id=f"x{n}"))
 
-    assert len([p for p in bench.parts[KEY] if p.startswith("downlink/")]) <= 21
+    near = [part for part in bench.parts[KEY] if part.startswith("downlink/")]
+    aside = [part for part in bench.parts[KEY] if part.startswith("!downlink/")]
+    assert sorted(near) == ["downlink/x57", "downlink/x58", "downlink/x59"]
+    assert sorted(aside) == [f"!downlink/x{n}" for n in range(39, 57)]
+    assert bench.loaded_aside == []
+
+
+def test_what_ended_long_ago_is_still_known() -> None:
+    """A downlink that is not loaded with its device is found by its id and in the list, and takes
+    late news; one that nobody knows is not looked for in the store.
+    """
+    bench = Bench(synchronous=False)
+    for n in range(10):
+        bench.run(request(n))
+        bench.run(report(State.SENT, f"d{n}"))
+        bench.now_ms += 1
+
+    asked = Query(id="q", tenant="t", device="dev", time_ms=1, what="downlinks")
+    listed = bench.wait(asked).body["downlinks"]
+    assert [each["id"] for each in listed] == [f"d{n}" for n in range(9, -1, -1)]
+    assert bench.loaded_aside == ["!downlink/"]
+
+    assert states(bench.run(report(State.ACKNOWLEDGED, "d1"))) == ["acknowledged"]
+    assert bench.parts[KEY]["!downlink/d1"]["state"] == "acknowledged"
+    assert "downlink/d1" not in bench.parts[KEY]
+    assert bench.loaded_aside == ["!downlink/", "!downlink/d1"]
+
+    out = bench.run(report(State.ACKNOWLEDGED, "nobody"))
+    assert [letter.reason for letter in letters(out)] == ["unknown_downlink"]
+    assert bench.loaded_aside == ["!downlink/", "!downlink/d1"]
+
+
+def test_reference_is_looked_for_among_the_last_first() -> None:
+    """A network server's name of a downlink is found wherever that one is kept, and what ended
+    long ago is loaded only where none of the last ones is meant.
+    """
+    bench = Bench(synchronous=False)
+    for n in range(6):
+        bench.run(request(n))
+        bench.run(report(State.SENT, f"d{n}", reference=f"r{n}"))
+
+    assert states(bench.run(report(State.ACKNOWLEDGED, reference="r5"))) == ["acknowledged"]
+    assert bench.loaded_aside == []
+    assert states(bench.run(report(State.ACKNOWLEDGED, reference="r0"))) == ["acknowledged"]
+    assert bench.loaded_aside == ["!downlink/"]
 
 
 def test_windows_are_bounded() -> None:

@@ -52,6 +52,15 @@ def test_a_restore_gives_what_was_there(
     assert replay(each for each in changelog if each.key != CLOCK) == shown(here)
 
 
+def test_what_is_aside_does_not_come_with_its_key() -> None:
+    """Parts aside are found by their prefix alone."""
+    state = PartitionState()
+    state.apply(rows({("k", part): part for part in ("p", "!a", "!a/1", "!b")}, {}, [], 1, 2))
+    assert state.load("k") == {"p": "p"}
+    assert state.load_aside("k", "!a") == {"!a": "!a", "!a/1": "!a/1"}
+    assert state.load_aside("none", "!") == {}
+
+
 def test_the_last_record_of_a_batch_is_no_deletion() -> None:
     """Compaction leaves the last record of a changelog, for which Faust's restore waits."""
     fired = DueTimer("k", "t", 5)

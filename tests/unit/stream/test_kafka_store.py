@@ -44,6 +44,18 @@ def test_parts_of_one_key_alone(store: PartitionStore) -> None:
     assert store.load("k") == {"b/c": [2]}
 
 
+def test_what_is_aside_does_not_come_with_its_key(store: PartitionStore) -> None:
+    """Parts aside are found by their prefix alone, those of other keys not."""
+    parts = ["p", "!a", "!a#1", "!b", '"', "ü"]
+    put(store, {("k", part): part for part in parts} | {("k!", "!a"): 1, ("k!", "p"): 2})
+    assert store.load("k") == {'"': '"', "p": "p", "ü": "ü"}
+    assert store.load_aside("k", "!a") == {"!a": "!a", "!a#1": "!a#1"}
+    assert store.load_aside("k", "!a#") == {"!a#1": "!a#1"}
+    assert store.load_aside("k!", "!") == {"!a": 1}
+    assert store.load_aside("none", "!") == {}
+    assert len(list(store.parts())) == 8
+
+
 def test_all_is_there_when_it_is_opened_again(tmp_path: Path) -> None:
     """Parts, timers and the checkpoint outlive the process."""
     store = PartitionStore(tmp_path / "0", BUFFER)

@@ -56,6 +56,21 @@ def test_what_is_kept_is_not_read_again(store: sqlite3.Connection) -> None:
     assert cache.load("k") == {"p": 1}
 
 
+def test_what_is_aside_is_read_when_it_is_asked_for(store: sqlite3.Connection) -> None:
+    """Parts aside do not come with their key, and are not kept; they come by prefix, as stored."""
+    for part in ("p", "!a", "!a/1", "!b", '"', "ü"):
+        put(store, "k", part, part)
+    put(store, "kk", "!a", "another key's")
+    cache = StateCache(store, "s", 10, 1_000_000)
+    assert cache.load("k") == {'"': '"', "p": "p", "ü": "ü"}
+    commit(cache, {("k", "!a"): "new", ("k", "!c"): "new", ("k", "!b"): None})
+    assert cache.load("k") == {'"': '"', "p": "p", "ü": "ü"}
+    assert cache.load_aside("k", "!a") == {"!a": "!a", "!a/1": "!a/1"}
+    put(store, "k", "!a", "newer")
+    assert cache.load_aside("k", "!a") == {"!a": "newer", "!a/1": "!a/1"}
+    assert cache.load_aside("none", "!a") == {}
+
+
 def test_commits_reach_the_kept_keys(store: sqlite3.Connection) -> None:
     """New values and deletions are seen by the next load; keys that are not kept are read."""
     cache = StateCache(store, "s", 10, 1_000_000)
