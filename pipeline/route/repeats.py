@@ -1,13 +1,13 @@
 """Which messages a network server has sent before: the repeat keys of a device, in its state.
 
 A key is kept with the time and the trace of the request that brought it. Events of that same
-request share the key and are no repeats of each other. The newest keys stand in the part `seen`,
-which is enough for most devices; where it is full it becomes a part of its own (`seen/<ms>`),
-so that a message rewrites a few keys only.
+request share the key and are no repeats of each other.
 
-A message loads all keys of its device, and looks for its own. So keys stand in one text, an entry
-of 32 characters each: base64 of 12 bytes of the key's hash, 6 of the trace's, and 6 of the time
-in milliseconds. Two different keys of a device are taken for one with a chance of 2⁻⁹⁶.
+Keys stand in a text, an entry of 32 characters each: base64 of 12 bytes of the key's hash, 6 of
+the trace's, and 6 of the time in milliseconds. Two different keys of a device are taken for one
+with a chance of 2⁻⁹⁶. The newest entries are the part `seen`, which a message rewrites. Where it
+is full it becomes a chunk, `!seen/<ms>`, which is loaded when one of its keys may be asked for
+again: `seen/chunks` has the first 5 characters of each, by chunk.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from __future__ import annotations
 from binascii import a2b_base64, b2a_base64
 from hashlib import blake2b
 
-from pipeline.ports import DeviceState
+from pipeline.ports import ASIDE, DeviceState
 from pipeline.route.limits import Limits
 
 PART = "seen"
+CHUNKS = "seen/chunks"
+CHUNK = f"{ASIDE}seen/"
 ENTRY = 32
+_HINT = 5
 _KEY = 16
 _TRACE = 24
 _TIME_MAX = (1 << 48) - 1
@@ -41,23 +44,20 @@ def is_repeat(
     """
     time_ms = min(max(time_ms, 0), _TIME_MAX)
     entry = _entry(repeat, trace, time_ms)
-    head = state.get(key, PART)
-    if head is None:
-        state.put(key, PART, {"keys": entry, "chunks": []})
-        return False
+    keys: str = state.get(key, PART) or ""
+    chunks: dict[str, str] = state.get(key, CHUNKS) or {}
     since_ms = time_ms - window_ms
-    keys, chunks = head["keys"], head["chunks"]
     first = find(keys, entry)
     if (not first or _time_ms(first) < since_ms) and chunks:
-        first = _in_chunks(state, key, chunks, entry)
+        first = _find_in_chunks(state, key, chunks, entry)
     if first and _time_ms(first) >= since_ms:
         return first[_KEY:_TRACE] != entry[_KEY:_TRACE]
     # The part is written whole with each message: most devices then have one key in it.
     keys = _since(keys, since_ms)
     if len(keys) >= limits.seen_keys_max * ENTRY:
-        chunks = _begin_chunk(state, key, keys, chunks, since_ms=since_ms, limits=limits)
+        _begin_chunk(state, key, keys, chunks, since_ms=since_ms, limits=limits)
         keys = ""
-    state.put(key, PART, {"keys": keys + entry, "chunks": chunks})
+    state.put(key, PART, keys + entry)
     return False
 
 
@@ -91,25 +91,35 @@ def _since(keys: str, since_ms: int) -> str:
     return keys[start:] if start else keys
 
 
-def _in_chunks(state: DeviceState, key: str, chunks: list[int], entry: str) -> str:
+def _find_in_chunks(state: DeviceState, key: str, chunks: dict[str, str], entry: str) -> str:
+    hint = entry[:_HINT]
     for number in reversed(chunks):
-        found = find(state.get(key, f"{PART}/{number}") or "", entry)
-        if found:
-            return found
+        if hint in chunks[number]:
+            found = find(state.get(key, f"{CHUNK}{number}") or "", entry)
+            if found:
+                return found
     return ""
 
 
 def _begin_chunk(
-    state: DeviceState, key: str, keys: str, chunks: list[int], *, since_ms: int, limits: Limits
-) -> list[int]:
-    """Make a chunk of the keys; return the chunks that are still needed, the new one last."""
+    state: DeviceState,
+    key: str,
+    keys: str,
+    chunks: dict[str, str],
+    *,
+    since_ms: int,
+    limits: Limits,
+) -> None:
+    """Make a chunk of the keys, and forget those chunks that are not needed any more."""
+    places = range(0, len(keys), ENTRY)
     # Named by its newest key's time; a clock that went back must not overwrite another chunk.
-    newest_ms = max(_time_ms(keys[n : n + ENTRY]) for n in range(0, len(keys), ENTRY))
-    number = max(newest_ms, chunks[-1] + 1) if chunks else newest_ms
-    state.put(key, f"{PART}/{number}", keys)
-    kept = [each for each in chunks if each >= since_ms]
-    kept = [*kept, number][-limits.seen_chunks_max :]
+    newest_ms = max(_time_ms(keys[place : place + ENTRY]) for place in places)
+    number = max(newest_ms, int(next(reversed(chunks))) + 1) if chunks else newest_ms
+    state.put(key, f"{CHUNK}{number}", keys)
+    hints = "".join(keys[place : place + _HINT] for place in places)
+    needed = [(name, text) for name, text in chunks.items() if int(name) >= since_ms]
+    kept = dict([*needed, (str(number), hints)][-limits.seen_chunks_max :])
+    state.put(key, CHUNKS, kept)
     for each in chunks:
         if each not in kept:
-            state.delete(key, f"{PART}/{each}")
-    return kept
+            state.delete(key, f"{CHUNK}{each}")

@@ -241,6 +241,10 @@ def test_last_values_have_a_limit() -> None:
     assert bench.parts[KEY]["telemetry"]["values"] == {"x": 1}
 
 
+# The hashes of these two keys, `k573` and `k6065`, begin with the same 5 characters.
+ALIKE = (573, 6065)
+
+
 def seen(state: DeviceState, number: int, key: str = "", *, limits: Limits | None = None) -> bool:
     return is_repeat(
         state,
@@ -259,13 +263,13 @@ def test_repeat_keys_stand_in_small_chunks() -> None:
     for number in range(2_000):
         assert not seen(state, number)
 
-    parts = dict(state.scan(KEY, "seen/"))
+    chunks = dict(state.scan(KEY, "!seen/"))
 
     assert seen(state, 2_000, "k1999")
     assert seen(state, 2_000, "k1150")
     assert not seen(state, 2_000, "k1050")
-    assert max(len(chunk) for chunk in parts.values()) <= Limits().seen_keys_max * ENTRY
-    assert len(parts) <= 1 + 900 / Limits().seen_keys_max + 1
+    assert max(len(chunk) for chunk in chunks.values()) <= Limits().seen_keys_max * ENTRY
+    assert len(chunks) <= 1 + 900 / Limits().seen_keys_max + 1
 
 
 def test_repeat_chunks_are_capped() -> None:
@@ -274,7 +278,8 @@ def test_repeat_chunks_are_capped() -> None:
     for number in range(100):
         seen(state, number, limits=limits)
 
-    assert len(list(state.scan(KEY, "seen/"))) == 3
+    assert len(list(state.scan(KEY, "!seen/"))) == 3
+    assert len(state.get(KEY, "seen/chunks")) == 3
     assert seen(state, 101, "k99", limits=limits)
 
 
@@ -316,6 +321,33 @@ def test_any_time_of_a_record_is_taken(number: int) -> None:
 
     assert not seen(state, number)
     assert seen(state, number + 1, f"k{number}")
+
+
+def test_chunks_are_loaded_for_what_may_be_in_them() -> None:
+    """A new key loads no chunk; a repeat loads its own; one that begins alike is none."""
+    stored: dict[str, object] = {}
+    asked: list[str] = []
+
+    def load_aside(_key: str, part: str) -> dict[str, object]:
+        asked.append(part)
+        return {part: stored[part]}
+
+    def restarted() -> DeviceState:
+        near = {part: value for part, value in stored.items() if part[0] != "!"}
+        return DeviceState(lambda _key: dict(near), load_aside)
+
+    state = fresh()
+    for number in range(ALIKE[0], ALIKE[0] + 200):
+        assert not seen(state, number)
+    stored.update(state.scan(KEY))
+
+    assert not seen(restarted(), ALIKE[0] + 201)
+    assert asked == []
+    assert seen(restarted(), ALIKE[0] + 201, f"k{ALIKE[0]}")
+    assert len(asked) == 1
+    assert not seen(restarted(), ALIKE[0] + 201, f"k{ALIKE[1]}")
+    assert len(asked) == 2
+    assert asked[0] == asked[1]
 
 
 def test_keys_are_not_found_across_entries() -> None:
