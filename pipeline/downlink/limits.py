@@ -14,9 +14,9 @@ class Limits:
     history_near: int = 2
     """Those of them that are loaded with the device, as news mostly is of these; at least 1."""
     windows_max: int = 1_024
-    """Answered requests that are remembered while their network server may repeat them: 15 minutes
-    for Sigfox (one a second), an hour for plain HTTP (one in 3.5 seconds). Of more, the oldest are
-    forgotten; a repeat of a forgotten request is answered empty."""
+    """Requests that got a downlink and are remembered while their network server may repeat them:
+    15 minutes for Sigfox, an hour for plain HTTP. Of more, the oldest are forgotten; a repeat of a
+    forgotten request is answered empty."""
     answer_grace_ms: int = 5_000
     """The door's report of an answer may take this long after the deadline."""
     idempotency_keys_max: int = 64

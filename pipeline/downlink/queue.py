@@ -6,8 +6,8 @@ Parts of a key: `downlink/<id>` one downlink; `!downlink/<id>` one that ended be
 which is loaded when it is asked for; `order` the ids that wait (first leaves first), the
 one under way on each asynchronous integration, those in answers, the last that was sent by each
 integration, and the ended ones (bounded);
-`window/<ms>/<key>` which downlink a request got (empty: none), kept while the network server may
-repeat that request; `link/<integration>` the device's way back; `open/<integration>` a window that
+`window/<ms>/<key>` which downlink a request got, kept while the network server may repeat that
+request; `link/<integration>` the device's way back; `open/<integration>` a window that
 stays open (`windows.py`).
 Timers: `expire/<id>`, `answer/<id>`.
 """
@@ -289,11 +289,11 @@ class DeviceQueue:
         self._state.put(self._key, f"{_ASIDE if aside else _NEAR}{downlink.id}", stored)
 
     def remember_window(self, window_key: str, downlink_id: str) -> None:
-        """Remember which downlink (empty: none) a request got."""
+        """Remember which downlink a request got."""
         self._state.put(self._key, f"window/{self._now_ms:013d}/{window_key}", downlink_id)
 
     def window(self, window_key: str, keep_ms: int) -> str | None:
-        """Return which downlink (empty: none) a remembered request got; None: it is not known.
+        """Return which downlink a remembered request got; None: it got none, or that is forgotten.
         Forgets those that are too old or too many.
         """
         parts = list(self._state.scan(self._key, "window/"))

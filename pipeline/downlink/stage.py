@@ -204,12 +204,10 @@ class _Step:
             first = not work.repeated and given is None
             if reply_to.deadline_ms > self._now_ms:
                 answer = (
-                    queue.take(integration.name)
-                    if first
-                    else self._again(queue, window.key, given or "")
+                    queue.take(integration.name) if first else self._again(queue, window.key, given)
                 )
-            if first and integration.dialect.repeat_window_s:
-                queue.remember_window(window.key, answer.id if answer else "")
+            if first and answer is not None and integration.dialect.repeat_window_s:
+                queue.remember_window(window.key, answer.id)
             if answer is not None and answer.state in WAITING:
                 answer = queue.move(answer, State.ANSWERING, window_key=window.key)
             elif answer is not None and answer.state is State.ANSWERING:
@@ -225,11 +223,11 @@ class _Step:
         self.out.reply(record, work.tenant, reply)
 
     @staticmethod
-    def _again(queue: DeviceQueue, window_key: str, downlink_id: str) -> Downlink | None:
+    def _again(queue: DeviceQueue, window_key: str, given: str | None) -> Downlink | None:
         """Return what the first request got; what has been taken back since is not given again,
         nor what surely did not leave by the first request and is now another uplink's.
         """
-        downlink = queue.get(downlink_id) if downlink_id else None
+        downlink = queue.get(given) if given else None
         taken_back = (State.CANCELLED, State.SUPERSEDED, State.EXPIRED, State.FAILED)
         if downlink is None or downlink.state in taken_back:
             return None
