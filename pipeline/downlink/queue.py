@@ -357,10 +357,11 @@ class DeviceQueue:
         for earlier in self._ended[: -self.limits.history_near][-1:]:
             stored = self._state.get(self._key, f"{_NEAR}{earlier}")
             self._state.put(self._key, f"{_ASIDE}{earlier}", stored)
-            self._state.put(self._key, f"{_NEAR}{earlier}", None)
+            self._state.delete(self._key, f"{_NEAR}{earlier}")
         while len(self._ended) > self.limits.history_max:
             gone = self._ended.pop(0)
-            self._state.delete(self._key, f"{_ASIDE}{gone}")
+            for prefix in (_NEAR, _ASIDE):  # near: of a log that an earlier program wrote
+                self._state.delete(self._key, f"{prefix}{gone}")
             for integration in [name for name, one in self._last_sent.items() if one == gone]:
                 del self._last_sent[integration]
 

@@ -119,10 +119,11 @@ class TtnV2(TtnV2Storage, Asynchronous):
             dev_eui=dev_eui,
             urls={"downlink": up.downlink_url} if up.downlink_url else {},
         )
-        repeat_key, repeat_also = _repeat_keys(up, received.get("time"))
+        time_ms = time_of(received.get("time"), "metadata.time")
+        repeat_key, repeat_also = _repeat_keys(up, time_ms)
         uplink = Uplink(
             device=device,
-            time_ms=time_of(received.get("time"), "metadata.time"),
+            time_ms=time_ms,
             payload=up.payload_raw or b"",
             fields=up.payload_fields,
             f_port=up.port,
@@ -242,7 +243,7 @@ def _message(downlink: Downlink) -> dict[str, Any]:
     }
 
 
-def _repeat_keys(up: _Up, time: Any) -> tuple[str, str]:
+def _repeat_keys(up: _Up, time_ms: int | None) -> tuple[str, str]:
     """Return the key of one transmission, and a second one, each empty where there is none.
 
     An uplink is known by its device, its bytes and the network server's time, which is all that
@@ -250,10 +251,9 @@ def _repeat_keys(up: _Up, time: Any) -> tuple[str, str]:
     counter and bytes at another time: its counter is its key, and the time makes the second one.
     Without what tells messages apart there is no key: a message twice is better than one lost.
     """
-    when_ms = time_of(time, "metadata.time")
     timed = ""
-    if when_ms is not None:
-        timed = digest(f"{up.app_id}:{up.dev_id}|{when_ms}", up.payload_raw or b"")
+    if time_ms is not None:
+        timed = digest(f"{up.app_id}:{up.dev_id}|{time_ms}", up.payload_raw or b"")
     if not (up.confirmed or up.is_retry):
         return timed, ""
     if up.counter is None:

@@ -44,7 +44,9 @@ def is_repeat(
     """
     time_ms = min(max(time_ms, 0), _TIME_MAX)
     entry = _entry(repeat, trace, time_ms)
-    keys: str = state.get(key, PART) or ""
+    keys = state.get(key, PART)
+    if type(keys) is not str:  # none yet, or the form of a log that an earlier program wrote
+        keys = ""
     chunks: dict[str, str] = state.get(key, CHUNKS) or {}
     since_ms = time_ms - window_ms
     first = find(keys, entry)

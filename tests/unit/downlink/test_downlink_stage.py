@@ -775,3 +775,21 @@ def test_a_report_of_somebody_elses_downlink_moves_none() -> None:
     assert letter.reason == "unknown_downlink"
     assert "`theirs`" in letter.message
     assert status(bench, "d1").state is State.SENT
+
+
+def test_history_of_an_earlier_form_is_taken_over() -> None:
+    """A log that an earlier program wrote has all that ended near; it is known, and goes away."""
+    bench = Bench()
+    for n in range(20):
+        bench.run(request(n))
+    parts = bench.parts[KEY]
+    for part in [part for part in parts if part.startswith("!downlink/")]:
+        parts[part.removeprefix("!")] = parts.pop(part)
+
+    told = bench.run(report(State.ACKNOWLEDGED, "d0"))
+    assert [letter.reason for letter in letters(told)] == ["illegal_move"]  # it is known
+    for n in range(20, 60):
+        bench.run(request(n))
+
+    near = [part for part in parts if part.startswith("downlink/")]
+    assert sorted(near) == ["downlink/d57", "downlink/d58", "downlink/d59"]

@@ -367,3 +367,12 @@ def test_long_repeat_key_is_kept_short() -> None:
     assert seen(state, 2, "x" * 10_000)
     assert not seen(state, 3, "x" * 9_999)
     assert len(msgspec.json.encode(list(state.scan(KEY)))) < 500
+
+
+def test_keys_of_an_earlier_form_are_forgotten() -> None:
+    """A log that an earlier program wrote has the keys in another form; the stage goes on."""
+    stored = {"seen": {"keys": {"k1": [START_MS, "t"]}, "chunks": [1]}}
+    state = DeviceState(lambda _key: dict(stored))
+
+    assert not seen(state, 1)
+    assert seen(state, 2, "k1")
