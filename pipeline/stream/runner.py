@@ -183,7 +183,7 @@ class StageRunner:
             except RetryableError as error:
                 wait_s = self._back_off(error, wait_s)
         self._place = move
-        self._cache.committed(state.changes, writes.state_put)
+        self._cache.committed(writes.state_put, writes.state_deleted)
         if timers:
             self._next_due = self._find_next_due()
         name = self.stage.name

@@ -54,8 +54,7 @@ class EngineSettings:
     records_max: int = 1_000
     bytes_max: int = 4 * MIB
     timers_max: int = 1_000
-    # Decoded state that is kept in memory, a stage. Bytes are those of its JSON; decoded, that of a
-    # device takes about four and a half times as much.
+    # State that is kept in memory, a stage: its JSON, and what Python needs around it.
     state_keys_max: int = 50_000
     state_bytes_max: int = 16 * MIB
     # Waits between tries of a batch whose handling, or commit, met a fault of the world.

@@ -33,7 +33,7 @@ def commit(cache: StateCache, changes: dict[tuple[str, str], Any]) -> None:
         for (key, part), value in changes.items()
         if value is not None
     ]
-    cache.committed(changes, rows)
+    cache.committed(rows, [("s", key, part) for (key, part) in changes if not changes[key, part]])
 
 
 def test_all_parts_of_all_keys_come_at_once(store: sqlite3.Connection) -> None:
@@ -87,7 +87,7 @@ def test_the_keys_used_longest_ago_go_first(store: sqlite3.Connection) -> None:
     cache.prepare(["a", "b"])
     cache.prepare(["a"])
     cache.prepare(["c"])
-    cache.committed({})
+    cache.committed((), ())
     put(store, "a", "p", 1)
     put(store, "b", "p", 1)
     assert cache.load("a") == {}
@@ -101,13 +101,13 @@ def test_the_bytes_are_limited(store: sqlite3.Connection) -> None:
     cache = StateCache(store, "s", 1_000, 5_000)
     for number in range(20):
         cache.load(f"k{number}")
-        cache.committed({})
+        cache.committed((), ())
         assert cache._bytes <= 5_000
     for number in range(20):
         cache.load(f"k{number}")
         commit(cache, {(f"k{number}", "p"): "y" * 3_000})
         assert cache._bytes <= 5_000
-    assert len(cache._parts) == 1
+    assert len(cache._entries) == 1
 
 
 def test_a_part_that_is_written_often_does_not_seem_large(store: sqlite3.Connection) -> None:
@@ -117,5 +117,5 @@ def test_a_part_that_is_written_often_does_not_seem_large(store: sqlite3.Connect
     for number in range(1_000):
         commit(cache, {("k", "p"): [number], ("k", "q"): "x" * 100})
     commit(cache, {("k", "p"): None, ("k", "q"): None})
-    assert set(cache._parts) == {"other", "k"}
-    assert cache._bytes == 400
+    assert set(cache._entries) == {"other", "k"}
+    assert cache._bytes == 600
