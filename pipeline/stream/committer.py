@@ -23,7 +23,7 @@ from pipeline.logs import get_logger
 from pipeline.metrics import Registry
 from pipeline.stream import rows
 from pipeline.stream.catalogue import Catalogue, Topic
-from pipeline.stream.database import OFFSET_BITS, write_rows
+from pipeline.stream.database import OFFSET_BITS, delete_rows, write_rows
 from pipeline.stream.retention import Retention
 from pipeline.stream.settings import LogSettings
 from pipeline.stream.writeset import LoopWakes, Move, WriteSet
@@ -190,16 +190,10 @@ class Committer:
         moves: dict[tuple[str, str], Move] = {}
         forgotten = [writes.forgotten for writes in sets if writes.forgotten is not None]
         for writes in sets:
-            if writes.state_put:
-                write_rows(connection, "REPLACE INTO state VALUES", writes.state_put)
-            if writes.state_deleted:
-                head = "DELETE FROM state WHERE (stage, key, part) IN (VALUES"
-                write_rows(connection, head, writes.state_deleted, ")")
-            if writes.timers_put:
-                write_rows(connection, "REPLACE INTO timer VALUES", writes.timers_put)
-            if writes.timers_deleted:
-                head = "DELETE FROM timer WHERE (stage, key, name) IN (VALUES"
-                write_rows(connection, head, writes.timers_deleted, ")")
+            write_rows(connection, "REPLACE INTO state VALUES", writes.state_put)
+            delete_rows(connection, "state", "stage, key, part", writes.state_deleted)
+            write_rows(connection, "REPLACE INTO timer VALUES", writes.timers_put)
+            delete_rows(connection, "timer", "stage, key, name", writes.timers_deleted)
             move = writes.move
             if move is not None:
                 known = moves.get(move[:2])
@@ -208,9 +202,7 @@ class Committer:
         settled = [self._catalogue.settle(move) for move in moves.values()]
         positions = [(*move[:5], self._time_ms) for move in settled]
         write_rows(connection, "REPLACE INTO position VALUES", positions)
-        if forgotten:
-            head = "DELETE FROM position WHERE (topic, reader) IN (VALUES"
-            write_rows(connection, head, forgotten, ")")
+        delete_rows(connection, "position", "topic, reader", forgotten)
         connection.execute("COMMIT")
         self._used += sum(writes.size for writes in sets)
         self._metrics.add("funicular_log_commits_total")

@@ -175,10 +175,23 @@ class OwnerLock:
         return f"process {row[0]}" if row else "another process"
 
 
-def write_rows(
-    connection: sqlite3.Connection, head: str, rows: Sequence[tuple[Any, ...]], tail: str = ""
+def write_rows(connection: sqlite3.Connection, head: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Run `head (?, …), (?, …) …` over all rows, in as few steps as may be."""
+    _in_steps(connection, head, rows, "")
+
+
+def delete_rows(
+    connection: sqlite3.Connection, table: str, columns: str, rows: Sequence[Sequence[Any]]
 ) -> None:
-    """Run `head (?, …), (?, …) … tail` over all rows, in as few steps as may be."""
+    """Delete the rows of a table whose `columns`, its key, are those given."""
+    # Straight from VALUES, without SELECT, SQLite would not use the key: it reads the whole table.
+    head = f"DELETE FROM {table} WHERE ({columns}) IN (SELECT * FROM (VALUES"  # noqa: S608 - ours
+    _in_steps(connection, head, rows, "))")
+
+
+def _in_steps(
+    connection: sqlite3.Connection, head: str, rows: Sequence[Sequence[Any]], tail: str
+) -> None:
     if not rows:
         return
     one = f"({', '.join('?' * len(rows[0]))})"
@@ -189,7 +202,7 @@ def write_rows(
         )
 
 
-def _split(rows: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[tuple[Any, ...]]]:
+def _split(rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
     start = 0
     for size in _ROWS_AT_ONCE:
         while len(rows) - start >= size:

@@ -13,7 +13,7 @@ import sqlite3
 from pipeline import topics
 from pipeline.logs import get_logger
 from pipeline.stream.catalogue import Catalogue, Topic
-from pipeline.stream.database import OFFSET_BITS, write_rows
+from pipeline.stream.database import OFFSET_BITS, delete_rows, write_rows
 from pipeline.stream.settings import LogSettings
 
 _log = get_logger(__name__)
@@ -125,8 +125,7 @@ class Retention:
     def _forget_abandoned(self, now_ms: int) -> None:
         groups = self._catalogue.abandoned(now_ms - int(self._settings.abandoned_s * 1000))
         if groups:
-            head = "DELETE FROM position WHERE (topic, reader) IN (VALUES"
-            write_rows(self._connection, head, groups, ")")
+            delete_rows(self._connection, "position", "topic, reader", groups)
             self._catalogue.forget(groups)
 
     def _shrink(self) -> bool:

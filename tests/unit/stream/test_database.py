@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import UsageError
 from pipeline.stream import SqliteLog
-from pipeline.stream.database import write_rows
+from pipeline.stream.database import TABLES, delete_rows, write_rows
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
@@ -79,4 +79,31 @@ def test_many_rows_are_written_in_few_statements(count: int) -> None:
     assert connection.execute("SELECT a FROM t ORDER BY rowid").fetchall() == [
         (n,) for n in range(count)
     ]
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "columns"),
+    [("state", "stage, key, part"), ("timer", "stage, key, name"), ("position", "topic, reader")],
+)
+@pytest.mark.parametrize("count", [1, 2, 9, 300])
+def test_rows_are_deleted_by_their_key(table: str, columns: str, count: int) -> None:
+    """Those given go, the others stay, and SQLite finds each by the table's key."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.executescript(TABLES)
+    width = len(columns.split(", "))
+    others = len(connection.execute(f"PRAGMA table_info({table})").fetchall()) - width
+    keys = [("s", f"k{number}", "p")[:width] for number in range(count)]
+    rows = [(*key, *([0] * others)) for key in [*keys, ("s", "other", "p")[:width]]]
+    write_rows(connection, f"INSERT INTO {table} VALUES", rows)
+    steps: list[str] = []
+    connection.set_trace_callback(steps.append)
+
+    delete_rows(connection, table, columns, keys)
+
+    connection.set_trace_callback(None)
+    assert connection.execute(f"SELECT {columns} FROM {table}").fetchall() == [rows[-1][:width]]
+    for step in steps:
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {step}")]
+        assert plan[0].startswith(f"SEARCH {table} USING PRIMARY KEY"), plan
     connection.close()
