@@ -251,8 +251,8 @@ class DeviceQueue:
             del self._sending[moved.integration]
         if target in (State.SENT, State.ACCEPTED):
             self._last_sent[moved.integration] = moved.id
-        if target not in WAITING and target not in UNDER_WAY:
-            self._end(moved)
+        if target not in WAITING and target not in UNDER_WAY and moved.id not in self._ended:
+            self._end(moved.id)
         return moved
 
     def report(self, downlink: Downlink, target: State, **changes: Any) -> bool:
@@ -285,8 +285,9 @@ class DeviceQueue:
         except TypeError as error:
             text = f"a value of the downlink cannot be kept: {error}"
             raise MessageError(text, code="state", downlink=downlink.id) from error
-        aside = downlink.id in self._ended[: -self.limits.history_near]
-        self._state.put(self._key, f"{_ASIDE if aside else _NEAR}{downlink.id}", stored)
+        self._state.put(self._key, f"{_NEAR}{downlink.id}", stored)
+        if downlink.id in self._ended:
+            self._end(downlink.id)  # who had news of it may have more
 
     def remember_window(self, window_key: str, downlink_id: str) -> None:
         """Remember which downlink a request got."""
@@ -328,8 +329,8 @@ class DeviceQueue:
     def forget(self) -> None:
         """Remove all parts and timers of the device."""
         for part, _ in list(self._state.scan(self._key)):
-            if part.startswith(_NEAR):
-                downlink_id = part.removeprefix(_NEAR)
+            if part.startswith((_NEAR, _ASIDE)):
+                downlink_id = part.removeprefix(ASIDE).removeprefix(_NEAR)
                 self._state.cancel_timer(self._key, f"expire/{downlink_id}")
                 self._state.cancel_timer(self._key, f"answer/{downlink_id}")
             self._state.delete(self._key, part)
@@ -350,14 +351,18 @@ class DeviceQueue:
         if order != (self._state.get(self._key, "order") or {}):
             self._state.put(self._key, "order", order or None)
 
-    def _end(self, downlink: Downlink) -> None:
-        if downlink.id in self._ended:
-            return
-        self._ended.append(downlink.id)
-        for earlier in self._ended[: -self.limits.history_near][-1:]:
+    def _end(self, downlink_id: str) -> None:
+        """Make it the last of those that ended; what is not among the last any more goes aside."""
+        if downlink_id in self._ended:
+            self._ended.remove(downlink_id)
+            self._state.delete(self._key, f"{_ASIDE}{downlink_id}")
+        self._ended.append(downlink_id)
+        if len(self._ended) > self.limits.history_near:
+            earlier = self._ended[-self.limits.history_near - 1]
             stored = self._state.get(self._key, f"{_NEAR}{earlier}")
-            self._state.put(self._key, f"{_ASIDE}{earlier}", stored)
-            self._state.delete(self._key, f"{_NEAR}{earlier}")
+            if stored is not None:
+                self._state.put(self._key, f"{_ASIDE}{earlier}", stored)
+                self._state.delete(self._key, f"{_NEAR}{earlier}")
         while len(self._ended) > self.limits.history_max:
             gone = self._ended.pop(0)
             for prefix in (_NEAR, _ASIDE):  # near: of a log that an earlier program wrote

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from binascii import a2b_base64, b2a_base64
 from hashlib import blake2b
+from typing import Any
 
 from pipeline.ports import ASIDE, DeviceState
 from pipeline.route.limits import Limits
@@ -44,11 +45,15 @@ def is_repeat(
     """
     time_ms = min(max(time_ms, 0), _TIME_MAX)
     entry = _entry(repeat, trace, time_ms)
-    keys = state.get(key, PART)
-    if type(keys) is not str:  # none yet, or the form of a log that an earlier program wrote
+    since_ms = time_ms - window_ms
+    keys: Any = state.get(key, PART) or ""
+    if type(keys) is not str:
+        _forget_earlier_form(state, key, keys)
         keys = ""
     chunks: dict[str, str] = state.get(key, CHUNKS) or {}
-    since_ms = time_ms - window_ms
+    if chunks and int(next(reversed(chunks))) < since_ms:
+        _forget(state, key, chunks)
+        chunks = {}
     first = find(keys, entry)
     if (not first or _time_ms(first) < since_ms) and chunks:
         first = _find_in_chunks(state, key, chunks, entry)
@@ -125,3 +130,16 @@ def _begin_chunk(
     for each in chunks:
         if each not in kept:
             state.delete(key, f"{CHUNK}{each}")
+
+
+def _forget(state: DeviceState, key: str, chunks: dict[str, str]) -> None:
+    """Forget all chunks: the window of each key in them is over."""
+    for each in chunks:
+        state.delete(key, f"{CHUNK}{each}")
+    state.delete(key, CHUNKS)
+
+
+def _forget_earlier_form(state: DeviceState, key: str, head: dict[str, Any]) -> None:
+    """Forget the keys of a log that an earlier program wrote, in a form of its own."""
+    for number in head.get("chunks", ()):
+        state.delete(key, f"seen/{number}")

@@ -678,8 +678,8 @@ def test_what_ended_long_ago_is_still_known() -> None:
     assert bench.loaded_aside == ["!downlink/"]
 
     assert states(bench.run(report(State.ACKNOWLEDGED, "d1"))) == ["acknowledged"]
-    assert bench.parts[KEY]["!downlink/d1"]["state"] == "acknowledged"
-    assert "downlink/d1" not in bench.parts[KEY]
+    assert bench.parts[KEY]["downlink/d1"]["state"] == "acknowledged"
+    assert "!downlink/d1" not in bench.parts[KEY]
     assert bench.loaded_aside == ["!downlink/", "!downlink/d1"]
 
     out = bench.run(report(State.ACKNOWLEDGED, "nobody"))
@@ -778,18 +778,58 @@ def test_a_report_of_somebody_elses_downlink_moves_none() -> None:
 
 
 def test_history_of_an_earlier_form_is_taken_over() -> None:
-    """A log that an earlier program wrote has all that ended near; it is known, and goes away."""
-    bench = Bench()
+    """A log that an earlier program wrote has all that ended near; it is known, takes news once,
+    and goes away.
+    """
+    bench = Bench(synchronous=False)
     for n in range(20):
         bench.run(request(n))
+        bench.run(report(State.SENT, f"d{n}"))
     parts = bench.parts[KEY]
     for part in [part for part in parts if part.startswith("!downlink/")]:
         parts[part.removeprefix("!")] = parts.pop(part)
 
-    told = bench.run(report(State.ACKNOWLEDGED, "d0"))
-    assert [letter.reason for letter in letters(told)] == ["illegal_move"]  # it is known
+    assert states(bench.run(report(State.ACCEPTED, "d3"))) == ["accepted"]
+    assert states(bench.run(report(State.ACCEPTED, "d3"))) == []
+    asked = Query(id="q", tenant="t", device="dev", time_ms=1, what="downlinks")
+    assert sorted(each["id"] for each in bench.wait(asked).body["downlinks"]) == sorted(
+        f"d{n}" for n in range(20)
+    )
     for n in range(20, 60):
         bench.run(request(n))
+        bench.run(report(State.SENT, f"d{n}"))
 
     near = [part for part in parts if part.startswith("downlink/")]
-    assert sorted(near) == ["downlink/d57", "downlink/d58", "downlink/d59"]
+    assert sorted(near) == ["downlink/d58", "downlink/d59"]
+    assert len([part for part in parts if part.startswith("!downlink/")]) == 18
+
+
+def test_what_had_news_last_goes_last() -> None:
+    """A downlink that the network server still tells of is not forgotten for later ones."""
+    bench = Bench(synchronous=False)
+    for n in range(20):
+        bench.run(request(n))
+        bench.run(report(State.SENT, f"d{n}"))
+    bench.run(report(State.ACCEPTED, "d0"))
+    for n in range(20, 30):
+        bench.run(request(n))
+        bench.run(report(State.SENT, f"d{n}"))
+
+    assert states(bench.run(report(State.ACKNOWLEDGED, "d0"))) == ["acknowledged"]
+    assert "downlink/d0" in bench.parts[KEY]
+    assert "!downlink/d0" not in bench.parts[KEY]
+
+
+def test_forget_takes_back_the_timers_of_what_ended_long_ago() -> None:
+    """No timer of a forgotten device is left, wherever its downlinks were kept."""
+    bench = Bench(synchronous=False)
+    bench.run(request(0, expires_at_ms=10_000))
+    bench.run(report(State.SENT, "d0"))
+    for n in range(1, 4):
+        bench.run(request(n))
+        bench.run(report(State.SENT, f"d{n}"))
+    assert "!downlink/d0" in bench.parts[KEY]
+
+    bench.run(Forget(id="f", tenant="t", device="dev", time_ms=1, by="test"))
+    assert bench.timers == {}
+    assert not bench.parts[KEY]

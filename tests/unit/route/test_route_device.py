@@ -371,8 +371,21 @@ def test_long_repeat_key_is_kept_short() -> None:
 
 def test_keys_of_an_earlier_form_are_forgotten() -> None:
     """A log that an earlier program wrote has the keys in another form; the stage goes on."""
-    stored = {"seen": {"keys": {"k1": [START_MS, "t"]}, "chunks": [1]}}
+    stored = {"seen": {"keys": {"k1": [START_MS, "t"]}, "chunks": [7]}, "seen/7": {}, "other": 1}
     state = DeviceState(lambda _key: dict(stored))
 
     assert not seen(state, 1)
     assert seen(state, 2, "k1")
+    assert [part for part, _ in state.scan(KEY)] == ["other", "seen"]
+
+
+def test_chunks_go_when_all_their_windows_are_over() -> None:
+    """A device that was heard often and is heard seldom now keeps one key."""
+    state = fresh()
+    for number in range(200):
+        seen(state, number)
+    assert len(list(state.scan(KEY, "!seen/"))) > 3
+
+    assert not seen(state, 2_000)
+    assert [part for part, _ in state.scan(KEY)] == ["seen"]
+    assert len(state.get(KEY, "seen")) == ENTRY
