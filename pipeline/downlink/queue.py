@@ -238,8 +238,6 @@ class DeviceQueue:
         self._moved.append(moved)
         if target not in WAITING and moved.id in self._waiting:
             self._waiting.remove(moved.id)
-            if moved.expires_at_ms is not None and target not in UNDER_WAY:
-                self._state.cancel_timer(self._key, f"expire/{moved.id}")
         if downlink.state is State.ANSWERING:
             self._state.cancel_timer(self._key, f"answer/{moved.id}")
             self._answering.pop(moved.id, None)
@@ -252,6 +250,8 @@ class DeviceQueue:
         if target in (State.SENT, State.ACCEPTED):
             self._last_sent[moved.integration] = moved.id
         if target not in WAITING and target not in UNDER_WAY and moved.id not in self._ended:
+            if moved.expires_at_ms is not None:
+                self._state.cancel_timer(self._key, f"expire/{moved.id}")
             self._end(moved.id)
         return moved
 
