@@ -4,10 +4,10 @@
 
 Uplinks are appended as fast as the stages take them, a bounded number ahead; retention keeps the
 log small. Says each minute what has been done, what the process and its script process hold, and
-how large the file is. In the end the memory of the last quarter is held against that of the third:
-exit code 1 where it grew by more than `GROWTH_MAX`, or where anything became a dead letter or was
-lost. In the first half devices become known, caches fill, and so does what each device has of
-repeat keys: a quarter of an hour's.
+how large the file is. In the end the memory of the last quarter is held against that of the second
+one: exit code 1 where it grew by more than `GROWTH_MAX`, or where anything became a dead letter or
+was lost. In the first quarter devices become known and caches fill. A shorter run cannot be flat:
+of repeat keys each device has a quarter of an hour's.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ def soak(count: int, devices: int, folder: Path) -> bool:
     letters = sum(metrics.values("funicular_dead_letters_total").values())
     quarter = len(held) // 4
     medians = [statistics.median(held[n * quarter : (n + 1) * quarter]) for n in range(4)]
-    *_, before, after = medians
+    _, before, _, after = medians
     sys.stdout.write(
         f"quarters {', '.join(f'{median / MIB:.0f}' for median in medians)} MiB: the last"
-        f" {after / before:.3f} times the third; {handled:,.0f} of {count:,} handled,"
+        f" {after / before:.3f} times the second; {handled:,.0f} of {count:,} handled,"
         f" {letters:,.0f} dead letters\n"
     )
     return after <= GROWTH_MAX * before and handled == count and not letters
