@@ -24,6 +24,8 @@ ASIDE = "!"
 """What the names of parts begin with that are not loaded with their key, but when a stage asks for
 them: what is kept for long and seldom looked at. It sorts before all that other parts begin with,
 letters."""
+PAST_ASIDE = chr(ord(ASIDE) + 1)
+"""Where the other parts begin, in order of name."""
 
 LoadAside = Callable[[str, str], dict[str, Any]]
 """Gives those parts of one key that are aside and whose names begin so."""

@@ -52,7 +52,7 @@ def is_repeat(
         keys = ""
     chunks: dict[str, str] = state.get(key, CHUNKS) or {}
     if chunks and int(next(reversed(chunks))) < since_ms:
-        _forget(state, key, chunks)
+        _keep_chunks(state, key, chunks, {})
         chunks = {}
     first = find(keys, entry)
     if (not first or _time_ms(first) < since_ms) and chunks:
@@ -126,17 +126,16 @@ def _begin_chunk(
     hints = "".join(keys[place : place + _HINT] for place in places)
     needed = [(name, text) for name, text in chunks.items() if int(name) >= since_ms]
     kept = dict([*needed, (str(number), hints)][-limits.seen_chunks_max :])
-    state.put(key, CHUNKS, kept)
+    _keep_chunks(state, key, chunks, kept)
+
+
+def _keep_chunks(
+    state: DeviceState, key: str, chunks: dict[str, str], kept: dict[str, str]
+) -> None:
+    state.put(key, CHUNKS, kept or None)
     for each in chunks:
         if each not in kept:
             state.delete(key, f"{CHUNK}{each}")
-
-
-def _forget(state: DeviceState, key: str, chunks: dict[str, str]) -> None:
-    """Forget all chunks: the window of each key in them is over."""
-    for each in chunks:
-        state.delete(key, f"{CHUNK}{each}")
-    state.delete(key, CHUNKS)
 
 
 def _forget_earlier_form(state: DeviceState, key: str, head: dict[str, Any]) -> None:

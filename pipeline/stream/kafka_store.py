@@ -29,7 +29,7 @@ from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch, Writ
 
 from pipeline.errors import RetryableError
 from pipeline.logs import get_logger
-from pipeline.ports import ASIDE, DueTimer
+from pipeline.ports import PAST_ASIDE, DueTimer
 from pipeline.stream.kafka_changes import Change, quote, read_key, unquote
 from pipeline.stream.settings import MIB
 
@@ -37,7 +37,6 @@ NEVER = 1 << 62
 _FORMAT = 1
 _META = b"m"
 _DUE_MAX = (1 << 63) - 1
-_PAST_ASIDE = bytes([ord(ASIDE) + 1])
 FLUSH_MS = 10_000
 """How much of the changelog, in milliseconds of its time, is read again after a kill, about."""
 CACHE_BYTES = 16 * MIB
@@ -140,7 +139,7 @@ class PartitionStore:
 
     def load(self, key: str) -> dict[str, Any]:
         """Return the parts of a key, but for those aside."""
-        return self._load(key, _PAST_ASIDE, b"")
+        return self._load(key, PAST_ASIDE.encode(), b"")
 
     def load_aside(self, key: str, prefix: str) -> dict[str, Any]:
         """Return those parts of a key that are aside and whose names begin so."""

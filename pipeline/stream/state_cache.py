@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from pipeline.ports import ASIDE
+from pipeline.ports import ASIDE, PAST_ASIDE
 
 # One step of SQLite gives the parts of all keys that are asked for: a step a row would give up
 # the interpreter's lock as often, and wait for it behind the other threads. JSON has no line ends.
@@ -26,7 +26,6 @@ _LOAD_ASIDE = """
 SELECT CAST(group_concat(entry, char(10)) AS BLOB) FROM state
 WHERE stage = ? AND key = ? AND part >= ? AND part < ?
 """
-_PAST_ASIDE = chr(ord(ASIDE) + 1)
 _LAST = chr(sys.maxunicode)
 # What a key and a part cost beside their JSON.
 _KEY_BYTES = 300
@@ -51,7 +50,6 @@ class StateCache:
 
     def prepare(self, keys: Iterable[str]) -> None:
         """Load the keys that are not there, all at once, and mark all of them as used."""
-        self._fresh.clear()
         missing = []
         for key in keys:
             entries = self._entries.pop(key, None)
@@ -98,7 +96,7 @@ class StateCache:
             self._bytes -= _KEY_BYTES + _size(entries.values())
 
     def _fetch(self, keys: list[str]) -> None:
-        found = self._read(_LOAD, orjson.dumps(keys).decode(), _PAST_ASIDE)
+        found = self._read(_LOAD, orjson.dumps(keys).decode(), PAST_ASIDE)
         for key in keys:
             self._entries[key] = {}
             self._fresh[key] = {}
