@@ -70,8 +70,8 @@ def script_port(
 def catalogue(scripts: ScriptPort | None = None) -> Catalogue:
     """Return all that a rules folder may use; with `scripts`, scripts are compiled by the check."""
     check = expect = None
-    if isinstance(scripts, CodecPort) and isinstance(scripts.scripts, ScriptProcesses):
-        processes = scripts.scripts
+    processes = _processes(scripts)
+    if processes is not None:
         expect = processes.expect
 
         def check(script: Script) -> ScriptFindings:
@@ -118,9 +118,18 @@ def load_rules(
             message = f"tenant `{book.tenant}` is also that of {other}"
             faults.append(Fault(str(folder), 0, 0, message, "give each folder its own tenant"))
         books[book.tenant] = book
+    processes = _processes(scripts)
+    if processes is not None:
+        processes.rest()  # rules seldom change, and each process holds 15 MB
     if faults:
         raise ConfigError(faults)
     return books
+
+
+def _processes(scripts: ScriptPort | None) -> ScriptProcesses | None:
+    if isinstance(scripts, CodecPort) and isinstance(scripts.scripts, ScriptProcesses):
+        return scripts.scripts
+    return None
 
 
 def stages(

@@ -99,7 +99,7 @@ def device_of(name: str | None, dev_eui: str, metadata: Mapping[str, Any]) -> De
     )
 
 
-_KIND = ("brand_id", "model_id", "device_profile_name", "device_profile_id")
+_KIND = frozenset({"brand_id", "model_id", "device_profile_name", "device_profile_id"})
 
 
 def choose_of(
@@ -110,7 +110,7 @@ def choose_of(
     metadata: dict[str, Any],
 ) -> str | None:
     """Return what `choose` returns for what a message says; quickly where nothing chooses."""
-    if not integration.converters and not any(key in metadata for key in _KIND):
+    if not integration.converters and _KIND.isdisjoint(metadata):
         return integration.converter
     return choose(book, integration, device_of(name, dev_eui, metadata))
 

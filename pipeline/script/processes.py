@@ -149,6 +149,10 @@ class ScriptProcesses:
         for language in languages:
             self._seats.expect((_CHECKED, language))
 
+    def rest(self) -> None:
+        """End the processes that scripts were checked in; the next check starts others."""
+        self._seats.leave(_CHECKED)
+
     def close(self) -> None:
         """See `ports.ScriptPort`."""
         self._seats.close()

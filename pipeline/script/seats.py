@@ -95,6 +95,16 @@ class Seats:
             if is_closed:
                 seat.end()
 
+    def leave(self, tenant: str) -> None:
+        """End a tenant's children, but for those that are at work."""
+        with self._change:
+            idle = [
+                key for key, seat in self._seats.items() if key[0] == tenant and not seat.is_taken
+            ]
+            left = [self._seats.pop(key) for key in idle]
+        for seat in left:
+            seat.end()
+
     def _reserve(self, key: Key) -> tuple[Seat, Seat | None]:
         with self._change:
             while True:

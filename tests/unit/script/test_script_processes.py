@@ -89,6 +89,19 @@ def test_a_child_that_is_expected_is_there_when_it_is_needed(scripts: ScriptProc
     assert not is_running(other.pid)
 
 
+def test_what_scripts_were_checked_in_ends_when_it_is_not_needed(scripts: ScriptProcesses) -> None:
+    """Those that run converters stay; the next check starts another one."""
+    lua = Script("some.lua", "lua", "x = 1")
+    scripts.call([call()])
+    scripts.check(lua)
+    first = children(scripts)
+    scripts.rest()
+    assert children(scripts) == {"t": first["t"]}
+    assert not is_running(first[""])
+    assert scripts.check(lua) == (frozenset(), None)
+    assert children(scripts)[""] != first[""]
+
+
 def test_an_uninterruptible_call_is_lost_alone(scripts: ScriptProcesses, metrics: Registry) -> None:
     """Of 300 calls, two that only the end of their process stops are lost, and the rest run."""
     numbers = [13 if n in {50, 200} else n % 250 + 14 for n in range(300)]
