@@ -16,7 +16,7 @@ from pipeline.model.record import RULES_VERSION, Outgoing
 from pipeline.ports import Batch, DeviceState, ScriptPort, Stage
 from pipeline.rehearse.chain_tests import load_chain_tests, run_chain_test
 from pipeline.rehearse.harness import Stages
-from pipeline.script import ScriptLimits, ScriptProcesses
+from pipeline.script import ScriptLimits
 from pipeline.wiring import load_rules, script_port
 from tests.rules.folders import FOLDERS
 
@@ -40,17 +40,6 @@ def scripts() -> Iterator[ScriptPort]:
     port = script_port(ScriptLimits(), Registry())
     yield port
     port.close()
-
-
-def test_loaded_rules_leave_no_process_behind() -> None:
-    """What their scripts were checked in has ended: a worker holds none that does nothing."""
-    port = script_port(ScriptLimits(), Registry())
-    try:
-        load_rules(FOLDERS, port, {})
-        assert isinstance(port.scripts, ScriptProcesses)
-        assert not port.scripts._seats._seats
-    finally:
-        port.close()
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
