@@ -1,7 +1,7 @@
 """The job of `tests/bench/peers/job.py` on the embedded log, all stages in this process.
 
     python -m tests.bench.main_job [--uplinks 20000] [--runs 5] [--devices 2000] [--codec js|lua]
-                                   [--parts]
+                                   [--parts | --calls]
 
 Uplinks wait in `uplink.received`; measured until all stages have committed what came of them. Door
 and sinks are not part of it. Prints medians: uplinks a second by the clock, and CPU time an uplink
@@ -9,7 +9,8 @@ of this process and its script process.
 
 `--parts` runs the stages one after the other in one thread, so that no part waits for another, and
 prints the CPU time an uplink of each: the lower quartile over batches, which a busy machine
-disturbs least.
+disturbs least. `--calls` counts in the same way how many functions an uplink calls, of Python and
+of C: no machine disturbs that.
 """
 
 from __future__ import annotations
@@ -115,8 +116,12 @@ def run(records: list[Outgoing], devices: int) -> tuple[float, float]:
     return wall, cpu
 
 
-def run_parts(records: list[Outgoing], devices: int) -> dict[str, list[float]]:
-    """Return the CPU seconds a record of each batch, by part."""
+Watch = Callable[[Callable[..., Any], list[float], StageRunner], Callable[..., Any]]
+"""Given a function of a runner, returns one in its place that adds what a batch cost to a list."""
+
+
+def run_parts(records: list[Outgoing], devices: int, watch: Watch) -> dict[str, list[float]]:
+    """Return what `watch` saw of each batch, by part."""
     metrics = Registry()
     found: dict[str, list[float]] = defaultdict(list)
     with engine(records, metrics) as (made, log):
@@ -129,7 +134,7 @@ def run_parts(records: list[Outgoing], devices: int) -> dict[str, list[float]]:
                 ("encode and commit", runner, "_commit"),
             ):
                 wanted = f"{runner.stage.name}: {part}"
-                setattr(owner, name, _timed(getattr(owner, name), found[wanted], runner))
+                setattr(owner, name, watch(getattr(owner, name), found[wanted], runner))
         busy = True
         while busy:
             busy = sum(runner._step() for runner in runners) > 0
@@ -164,6 +169,27 @@ def _timed(
     return timed
 
 
+def _counted(
+    function: Callable[..., Any], found: list[float], runner: StageRunner
+) -> Callable[..., Any]:
+    def counted(*arguments: Any) -> Any:
+        calls = 0
+
+        def count(_frame: object, event: str, _argument: object) -> None:
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        sys.setprofile(count)
+        try:
+            return function(*arguments)
+        finally:
+            sys.setprofile(None)
+            if calls > runner._settings.records_max:  # else there was no batch
+                found.append(calls / runner._settings.records_max)
+
+    return counted
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -172,6 +198,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=2_000)
     parser.add_argument("--codec", choices=("js", "lua"), default="js")
     parser.add_argument("--parts", action="store_true")
+    parser.add_argument("--calls", action="store_true")
     chosen = parser.parse_args()
     tune_interpreter()
     records = uplinks(chosen.uplinks, chosen.devices, chosen.codec)
@@ -179,14 +206,15 @@ def main() -> None:
     say = sys.stdout.write
     say(f"{chosen.uplinks:,} uplinks of {size:.0f} bytes, {chosen.devices:,} devices,")
     say(f" {chosen.runs} runs\n")
-    if chosen.parts:
+    if chosen.parts or chosen.calls:
+        watch, times, unit = (_counted, 1.0, "calls") if chosen.calls else (_timed, 1e6, "µs")
         parts: dict[str, list[float]] = defaultdict(list)
         for _ in range(chosen.runs):
-            for part, taken in run_parts(records, chosen.devices).items():
+            for part, taken in run_parts(records, chosen.devices, watch).items():
                 parts[part] += taken
         for part, taken in parts.items():
             quartile = statistics.quantiles(taken, n=4)[0] if len(taken) > 1 else sum(taken)
-            say(f"{quartile * 1e6:7.1f} µs  {part}\n")
+            say(f"{quartile * times:7.1f} {unit}  {part}\n")
         return
     results = [run(records, chosen.devices) for _ in range(chosen.runs)]
     rates = [chosen.uplinks / wall for wall, _ in results]

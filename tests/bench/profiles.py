@@ -1,10 +1,13 @@
 """Where the time goes: the main job under py-spy, as text, by thread and stage.
 
     python -m tests.bench.profiles [--uplinks 30000] [--log embedded|kafka] [--top 15] [--rate 250]
+                                   [--gil]
 
 In: `main_job` as it stands (embedded), or the stages on a Kafka broker of its own. Out, for each
 stage and for the threads that commit: its share of all samples that did something, the functions
-in which the time went, and those under which it did. Needs py-spy. Idle threads do not count.
+in which the time went, and those under which it did. Needs py-spy. Idle threads do not count; with
+`--gil` those alone count that hold the interpreter's lock: on Kafka threads wait in librdkafka
+where py-spy does not see it. Imports are left out. Profiles of the figures: docs/figures.
 """
 
 from __future__ import annotations
@@ -26,8 +29,8 @@ PARTS = {
     "route": "Route.handle (",
     "downlink": "DownlinkStage.handle (",
     "committer (SQLite)": "Committer._",
-    "engine (SQLite): read, encode, state": "StageRunner._",
-    "engine (Kafka): read, write, transactions": "(pipeline/stream/kafka",
+    "engine (SQLite): read, encode, state": "(pipeline/stream/runner.py",
+    "engine (Kafka): read, write, transactions": "(pipeline/stream/kafka_",
 }
 # Where a thread stands that waits, though py-spy takes it for busy.
 _WAITING = (
@@ -38,10 +41,15 @@ _WAITING = (
 )
 
 
-def record(program: Iterable[str], rate: int, raw: Path) -> None:
+_IMPORTS = "(<frozen importlib"
+
+
+def record(program: Iterable[str], rate: int, raw: Path, *, gil: bool) -> None:
     """Run a program under py-spy; its stacks go to `raw`."""
     command = [
-        *("py-spy", "record", "--rate", str(rate), "--format", "raw", "--output", str(raw), "--"),
+        *("py-spy", "record", "--rate", str(rate), "--format", "raw", "--output", str(raw)),
+        *(["--gil"] if gil else []),
+        "--",
         *(sys.executable, "-m", *program),
     ]
     subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL, timeout=1_800)
@@ -57,7 +65,9 @@ def samples(raw: str) -> Iterator[tuple[list[str], int]]:
 
 
 def part_of(frames: list[str]) -> str | None:
-    """Return the part that a stack belongs to, None for the bench's own."""
+    """Return the part that a stack belongs to, None for the bench's own and for imports."""
+    if any(_IMPORTS in frame for frame in frames):
+        return None
     for part, place in PARTS.items():
         if any(place in frame for frame in frames):
             return part
@@ -93,11 +103,13 @@ def main() -> None:
     parser.add_argument("--log", choices=("embedded", "kafka"), default="embedded")
     parser.add_argument("--top", type=int, default=15)
     parser.add_argument("--rate", type=int, default=250, help="samples a second")
+    parser.add_argument("--gil", action="store_true", help="only who holds the interpreter's lock")
     chosen = parser.parse_args()
     program = "tests.bench.main_job" if chosen.log == "embedded" else "tests.bench.kafka_job"
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "stacks.txt"
-        record([program, "--uplinks", str(chosen.uplinks), "--runs", "1"], chosen.rate, raw)
+        load = ["--uplinks", str(chosen.uplinks), "--runs", "1"]
+        record([program, *load], chosen.rate, raw, gil=chosen.gil)
         for line in report(raw.read_text(encoding="utf-8"), chosen.top):
             sys.stdout.write(f"{line}\n")
 
