@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from pipeline.errors import UsageError
 
@@ -315,24 +315,26 @@ def _split(url: str) -> tuple[list[str], list[tuple[str, str]]]:
     """Return the addresses and the query of a URL."""
     if not url.startswith(SCHEME):
         raise UsageError(f"A Kafka log is written {SCHEME}host:{PORT},host:{PORT}?prefix=…")
-    parts = urlsplit(url)
-    if "@" in parts.netloc:
+    # Not `urlsplit`: Python with a mended one takes no bracket after the first address.
+    rest, _, fragment = url.removeprefix(SCHEME).partition("#")
+    rest, _, query = rest.partition("?")
+    addresses, _, path = rest.partition("/")
+    if "@" in url:
         raise UsageError(
             f"No user or password in {SCHEME}…: they would be in the list of processes; set"
             f" {ENVIRONMENT}SASL_USERNAME and {ENVIRONMENT}SASL_PASSWORD in the environment"
         )
-    if parts.path.strip("/") or parts.fragment:
-        raise UsageError(f"{SCHEME}…{parts.path} has a path; a prefix of topics is ?prefix=…")
-    return [_address(text) for text in parts.netloc.split(",")], parse_qsl(
-        parts.query, keep_blank_values=True
-    )
+    if path.strip("/") or fragment:
+        raise UsageError(f"{SCHEME}…/{path} has a path; a prefix of topics is ?prefix=…")
+    return list(map(_address, addresses.split(","))), parse_qsl(query, keep_blank_values=True)
 
 
 def _address(text: str) -> str:
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):  # an IPv6 address without a port ends in a bracket
         host, port = text, str(PORT)
-    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+    closed = host.startswith("[") == host.endswith("]")
+    if not host or not closed or not port.isdecimal() or not 0 < int(port) < 65_536:
         raise UsageError(f"{text!r} is no address of a broker; write host:port")
     return f"{host}:{port}"
 

@@ -39,7 +39,11 @@ def test_the_environment_says_what_the_url_does_not() -> None:
     [
         ("sqlite://x", "kafka://host:9092"),
         ("kafka://user:secret@one:9092", "No user or password"),
+        ("kafka://user:se?cret@one", "No user or password"),
         ("kafka://one/topic", "?prefix="),
+        ("kafka://one#topic", "?prefix="),
+        ("kafka://[::1", "host:port"),
+        ("kafka://one,::2]:9092", "host:port"),
         ("kafka://one:port", "host:port"),
         ("kafka://", "host:port"),
         ("kafka://one?partition=3", "partitions"),
