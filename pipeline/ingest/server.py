@@ -414,6 +414,7 @@ def _why_not_listening(error: OSError, settings: IngestSettings) -> str:
         return f"port {settings.port} is in use: end what listens on {where}, or choose another"
     if error.errno == errno.EACCES:
         return f"this user may not listen on {where}: choose a port above 1023"
-    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+    # Newer Pythons' own loop passes by an address that is none, and then says no number.
+    if isinstance(error, socket.gaierror) or error.errno in {errno.EADDRNOTAVAIL, None}:
         return f"{settings.host!r} is no address of this machine"
     return f"cannot listen on {where}: {error.strerror or error}"

@@ -22,7 +22,7 @@ from pipeline.model.reply import Reply
 from pipeline.topics import DEVICE_EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
 
     from conftest import World
 
@@ -35,8 +35,14 @@ def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
     """Both event loops: they differ in when they write, and in what a lost connection looks
     like.
     """
+
+    def run(main: Coroutine[Any, Any, Any]) -> Any:
+        # Not `uvloop.run`: from Python 3.12 on that is asyncio's own.
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(main)
+
     if request.param == "uvloop":
-        monkeypatch.setattr(asyncio, "run", uvloop.run)
+        monkeypatch.setattr(asyncio, "run", run)
 
 
 class Client:
