@@ -27,9 +27,16 @@ class LogView:
             raise UsageError(f"There is no log at {path}; start `funicular run`, or name another")
         try:
             self._connection = database.connect(path)
+        except sqlite3.OperationalError as error:
+            raise UsageError(f"Cannot open the log {path}: {error}") from None
+        try:
             database.check_version(self._connection, path)
         except sqlite3.DatabaseError as error:
+            self._connection.close()
             raise UsageError(f"Cannot open the log {path}: {error}") from None
+        except UsageError:
+            self._connection.close()
+            raise
 
     def topics(self) -> dict[str, tuple[int, int]]:
         """Return the topics: the first offset that is there, and the next one to be given."""
