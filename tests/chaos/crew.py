@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 import aiohttp
+import orjson
 from click.testing import CliRunner
 
 from pipeline.cli import main
@@ -188,15 +189,27 @@ class Crew:
         ]
 
     async def drained(self) -> float:
-        """Wait until all that was accepted is delivered, at most as long as it may take."""
+        """Wait until all that was accepted is delivered to both sinks, at most as long as it may
+        take: each has a reader of its own, and one may be at work long before the other.
+        """
         began = time.monotonic()
-        while self.ledger.accepted - self.servers.application.keys():
+        while (
+            self.ledger.accepted - self.servers.application.keys()
+            or self.ledger.accepted - self._archived()
+        ):
             if time.monotonic() - began > DRAIN_S:
                 self.complaints.append(f"not all delivered {DRAIN_S:.0f} s after the last fault")
                 break
             self._watch()
             await asyncio.sleep(0.1)
         return time.monotonic() - began
+
+    def _archived(self) -> set[int]:
+        """Return the numbers of the uplinks that are in the file, whole lines alone."""
+        if not self.archive.exists():
+            return set()
+        lines = self.archive.read_bytes().splitlines(keepends=True)
+        return {orjson.loads(line)["body"]["n"] for line in lines if line.endswith(b"\n")}
 
     async def in_sync(self) -> None:
         """Wait until no partition lacks a replica, so that the next broker may go."""
